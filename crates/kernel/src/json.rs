@@ -1,0 +1,160 @@
+//! JSON objects that callers attach: metadata, request and response data.
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _, ser::Error as _};
+use serde_json::value::RawValue;
+use std::borrow::Cow;
+use utoipa::openapi::{ObjectBuilder, RefOr, Schema, schema::{AdditionalProperties, Type}};
+use utoipa::{PartialSchema, ToSchema};
+
+/// A JSON object, kept as the text it arrived as, so that no number in it changes.
+///
+/// At most 64 KiB of text and 64 levels deep.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JsonObject(String);
+
+impl JsonObject {
+    /// The most text an object may have, in bytes.
+    pub const MAX_BYTES: usize = 64 * 1024;
+    /// How deep objects and arrays may be nested.
+    pub const MAX_DEPTH: usize = 64;
+
+    /// The object's text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Takes back a text that this type once gave out, such as a stored column.
+    #[must_use]
+    pub const fn from_stored(text: String) -> Self {
+        Self(text)
+    }
+
+    /// Takes the text of a JSON object.
+    ///
+    /// # Errors
+    /// A sentence that names the broken rule.
+    pub fn new(text: &str) -> Result<Self, String> {
+        let text = text.trim();
+        if !text.starts_with('{') {
+            return Err("must be a JSON object".into());
+        }
+        if text.len() > Self::MAX_BYTES {
+            return Err(format!("must be at most {} bytes of JSON", Self::MAX_BYTES));
+        }
+        if depth(text) > Self::MAX_DEPTH {
+            return Err(format!("must be nested at most {} levels deep", Self::MAX_DEPTH));
+        }
+        Ok(Self(text.to_owned()))
+    }
+
+    /// This object with one more text member, unless it already has a member of that name.
+    #[must_use]
+    pub fn with_member(self, name: &str, value: &str) -> Self {
+        let Ok(serde_json::Value::Object(mut members)) = serde_json::from_str(&self.0) else {
+            return self;
+        };
+        members.entry(name).or_insert_with(|| value.into());
+        Self(serde_json::Value::Object(members).to_string())
+    }
+}
+
+impl Default for JsonObject {
+    fn default() -> Self {
+        Self("{}".to_owned())
+    }
+}
+
+/// How deep the brackets of a valid JSON text are nested, strings left aside.
+fn depth(text: &str) -> usize {
+    let (mut depth, mut deepest, mut in_string, mut escaped) = (0usize, 0, false, false);
+    for byte in text.bytes() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_string => escaped = true,
+            b'"' => in_string = !in_string,
+            b'{' | b'[' if !in_string => {
+                depth += 1;
+                deepest = deepest.max(depth);
+            }
+            b'}' | b']' if !in_string => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    deepest
+}
+
+impl Serialize for JsonObject {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if self.0 == "{}" {
+            return serde::ser::SerializeMap::end(serializer.serialize_map(Some(0))?);
+        }
+        <&RawValue>::deserialize(&mut serde_json::Deserializer::from_str(&self.0))
+            .map_err(S::Error::custom)?
+            .serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for JsonObject {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let raw = <&RawValue>::deserialize(deserializer)?;
+        // A query or form carries an object as a string of JSON.
+        if raw.get().starts_with('"') {
+            let text: String = serde_json::from_str(raw.get()).map_err(D::Error::custom)?;
+            serde_json::from_str::<&RawValue>(&text)
+                .map_err(|_| D::Error::custom("must be a JSON object"))?;
+            return Self::new(&text).map_err(D::Error::custom);
+        }
+        Self::new(raw.get()).map_err(D::Error::custom)
+    }
+}
+
+impl PartialSchema for JsonObject {
+    fn schema() -> RefOr<Schema> {
+        ObjectBuilder::new()
+            .schema_type(Type::Object)
+            .description(Some("Any JSON object, at most 64 KiB and 64 levels deep."))
+            .additional_properties(Some(AdditionalProperties::FreeForm(true)))
+            .max_properties(Some(4096))
+            .into()
+    }
+}
+
+impl ToSchema for JsonObject {
+    fn name() -> Cow<'static, str> {
+        "JsonObject".into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_keep_their_literal() {
+        let text = r#"{"a":1.10,"b":123456789012345678901234567890,"c":"\u0000"}"#;
+        let object: JsonObject = serde_json::from_str(text).expect("an object");
+        assert_eq!(serde_json::to_string(&object).expect("json"), text);
+    }
+
+    #[test]
+    fn only_objects_within_bounds_pass() {
+        for text in ["[]", "1", "\"x\"", "true", "null"] {
+            assert!(serde_json::from_str::<JsonObject>(text).is_err(), "{text}");
+        }
+        assert!(serde_json::from_str::<JsonObject>(r#""{\"a\":1}""#).is_ok());
+        let deep = format!("{}1{}", "{\"a\":".repeat(65), "}".repeat(65));
+        assert!(serde_json::from_str::<JsonObject>(&deep).is_err());
+        let large = format!("{{\"a\":\"{}\"}}", "x".repeat(JsonObject::MAX_BYTES));
+        assert!(serde_json::from_str::<JsonObject>(&large).is_err());
+        let brackets = format!("{{\"a\":\"{}\"}}", "[".repeat(100));
+        assert!(serde_json::from_str::<JsonObject>(&brackets).is_ok());
+    }
+
+    #[test]
+    fn a_member_is_added_but_never_overwritten() {
+        let object = JsonObject::default().with_member("service", "chat");
+        assert_eq!(object.as_str(), r#"{"service":"chat"}"#);
+        assert_eq!(object.with_member("service", "other").as_str(), r#"{"service":"chat"}"#);
+    }
+}
