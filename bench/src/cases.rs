@@ -1,0 +1,143 @@
+//! The cases: which requests each one sends, and which books must balance after it.
+
+use crate::bodies;
+use crate::users::User;
+use crate::wrk::{ID_WIDTH, Request};
+use chrono::{DateTime, Utc};
+use clap::ValueEnum;
+use std::net::SocketAddr;
+
+/// A case of the bench.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "snake_case")]
+pub enum Case {
+    /// An authenticated POST that does nothing: what every ratio is a ratio to.
+    Noop,
+    /// Reading a balance, 1000 users in turn.
+    Balance,
+    /// Consuming from one hot user.
+    ConsumeOne,
+    /// Consuming from 1000 users in turn.
+    ConsumeMany,
+    /// Consuming at half of the measured rate, open loop, from the intended send time.
+    HalfRate,
+    /// Recording one usage record, 1000 users in turn.
+    UsageRecord,
+    /// Recording a batch of 1000 usage records, and the bare engine doing the same.
+    UsageBatch,
+    /// Statistics over a short and a long history.
+    Stats,
+}
+
+/// What the books of a case count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Books {
+    /// Nothing changes.
+    None,
+    /// Every acknowledged request debits `bodies::CONSUME_MICROS`.
+    Credits,
+    /// Every acknowledged request stores this many usage records.
+    Usage(usize),
+}
+
+impl Case {
+    /// All cases in the order they run.
+    pub fn all() -> Vec<Self> {
+        Self::value_variants().to_vec()
+    }
+
+    /// The case's name in tables and files.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Noop => "noop",
+            Self::Balance => "balance",
+            Self::ConsumeOne => "consume_one",
+            Self::ConsumeMany => "consume_many",
+            Self::HalfRate => "half_rate",
+            Self::UsageRecord => "usage_record",
+            Self::UsageBatch => "usage_batch",
+            Self::Stats => "stats",
+        }
+    }
+
+    /// What must balance after each row of the case.
+    pub fn books(self, batch_records: usize) -> Books {
+        match self {
+            Self::ConsumeOne | Self::ConsumeMany | Self::HalfRate => Books::Credits,
+            Self::UsageRecord => Books::Usage(1),
+            Self::UsageBatch => Books::Usage(batch_records),
+            Self::Noop | Self::Balance | Self::Stats => Books::None,
+        }
+    }
+}
+
+/// The caller's proof of who it is, as a header line.
+pub fn bearer(user: &User) -> String {
+    format!("Authorization: Bearer {}", user.token)
+}
+
+/// The no-op of every user in turn.
+pub fn noop(address: SocketAddr, users: &[User]) -> Vec<Request> {
+    users.iter().map(|user| vec![post(address, "/api/v1/noop", &bearer(user), bodies::CONSUME)]).collect()
+}
+
+/// The balance of every user in turn, read by the user itself.
+pub fn balance(address: SocketAddr, users: &[User]) -> Vec<Request> {
+    users.iter().map(|user| vec![get(address, &user.path("/credits/balance"), &bearer(user))]).collect()
+}
+
+/// A consume of every user in turn, by the user itself.
+pub fn consume(address: SocketAddr, users: &[User]) -> Vec<Request> {
+    let one = |user: &User| post(address, &user.path("/credits/consume"), &bearer(user), bodies::CONSUME);
+    users.iter().map(|user| vec![one(user)]).collect()
+}
+
+/// A usage record of every user in turn, by the user itself.
+pub fn usage_record(address: SocketAddr, users: &[User]) -> Vec<Request> {
+    let one = |(number, user): (usize, &User)| {
+        post(address, &user.path("/usage"), &bearer(user), &bodies::usage(number).to_string())
+    };
+    users.iter().enumerate().map(|pair| vec![one(pair)]).collect()
+}
+
+/// Batches over `users_per_batch` users each, until every user has had a turn, with the service key.
+pub fn usage_batch(
+    address: SocketAddr,
+    key: &str,
+    users: &[User],
+    users_per_batch: usize,
+    records: usize,
+    now: DateTime<Utc>,
+) -> Vec<Request> {
+    users
+        .chunks(users_per_batch)
+        .map(|users| {
+            let fragments = bodies::batch(users, records, now);
+            let length = fragments.iter().map(String::len).sum::<usize>() + (fragments.len() - 1) * ID_WIDTH;
+            let head = head("POST", address, "/api/v1/usage/batch", &format!("X-API-Key: {key}"), length);
+            let mut request: Request = fragments.into_iter().map(String::into_bytes).collect();
+            request[0] = [head.into_bytes(), std::mem::take(&mut request[0])].concat();
+            request
+        })
+        .collect()
+}
+
+/// One user's statistics, asked by the user itself.
+pub fn stats(address: SocketAddr, user: &User, query: &str) -> Vec<Request> {
+    vec![vec![get(address, &user.path(&format!("/usage/stats{query}")), &bearer(user))]]
+}
+
+fn head(method: &str, address: SocketAddr, path: &str, caller: &str, length: usize) -> String {
+    format!(
+        "{method} {path} HTTP/1.1\r\nHost: {address}\r\n{caller}\r\n\
+         Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n"
+    )
+}
+
+fn post(address: SocketAddr, path: &str, caller: &str, body: &str) -> Vec<u8> {
+    [head("POST", address, path, caller, body.len()).as_bytes(), body.as_bytes()].concat()
+}
+
+fn get(address: SocketAddr, path: &str, caller: &str) -> Vec<u8> {
+    format!("GET {path} HTTP/1.1\r\nHost: {address}\r\n{caller}\r\n\r\n").into_bytes()
+}

@@ -1,0 +1,23 @@
+//! Credits: the prepaid ledger. Never overdrawn, never charged twice, never lost, provable.
+//!
+//! What always holds is written in `docs/ledger.md`; [`ledger`] decides it, [`verify`] proves it on
+//! a live database. Routes: consume, recharge, refund, grants, balance, transactions.
+//!
+//! Reading order: [`model`] (accounts, grants, entries), [`ledger`] (the rules, pure),
+//! [`chain`] (hashes), [`api`] (routes), [`store`] and [`balances`] (reads), `engine` (loading and writing for the
+//! group-commit writer), [`verify`], [`sweeper`].
+
+pub mod api;
+pub mod balances;
+pub mod chain;
+pub mod engine;
+pub mod error;
+pub mod ledger;
+pub mod model;
+pub mod store;
+pub mod sweeper;
+pub mod verify;
+
+pub use error::Rejection;
+pub use ledger::{Facts, LedgerCommand, Policy, decide};
+pub use model::{Account, Entry, EntryKind, Grant, Source};

@@ -1,0 +1,57 @@
+//! Migrations: the same numbers for both engines, run at the start, each once.
+
+use super::{Db, DbError};
+use refinery::{Migration, Runner};
+
+/// Serialises replicas that start at the same time; any number that nobody else uses.
+const ADVISORY_LOCK: i64 = 0x7573_6572_7376_6331;
+
+macro_rules! migrations {
+    ($engine:literal: $($number:literal $name:literal),+) => {
+        [$((
+            concat!("V", $number, "__", $name),
+            include_str!(concat!("../../migrations/", $engine, "/", $number, "_", $name, ".sql")),
+        )),+]
+    };
+}
+
+const SQLITE: [(&str, &str); 3] = migrations!("sqlite": "0001" "users", "0002" "credits", "0003" "usage");
+const POSTGRES: [(&str, &str); 3] = migrations!("postgres": "0001" "users", "0002" "credits", "0003" "usage");
+
+/// Brings the schema up to date and says how many migrations that took.
+///
+/// # Errors
+/// [`DbError::Internal`] when a migration fails or the database has a newer or altered schema.
+pub async fn migrate(db: &Db) -> Result<usize, DbError> {
+    match db {
+        Db::Sqlite(sqlite) => {
+            let mut connection = sqlite.writing_connection()?;
+            tokio::task::spawn_blocking(move || runner(&SQLITE)?.run(&mut connection).map_err(failed))
+                .await
+                .map_err(|e| DbError::Internal(e.to_string()))?
+                .map(|report| report.applied_migrations().len())
+        }
+        Db::Postgres(postgres) => {
+            let mut connection = postgres.connection().await?;
+            connection.batch_execute("SET lock_timeout = 0; SET statement_timeout = 0").await?;
+            connection.execute("SELECT pg_advisory_lock($1)", &[&ADVISORY_LOCK]).await?;
+            let report = runner(&POSTGRES)?.run_async(&mut **connection.as_mut()).await.map_err(failed);
+            connection.execute("SELECT pg_advisory_unlock($1)", &[&ADVISORY_LOCK]).await?;
+            // The connection has other time limits now, so it does not go back to the pool.
+            drop(deadpool_postgres::Object::take(connection));
+            report.map(|report| report.applied_migrations().len())
+        }
+    }
+}
+
+fn runner(migrations: &[(&str, &str)]) -> Result<Runner, DbError> {
+    let migrations = migrations
+        .iter()
+        .map(|(name, sql)| Migration::unapplied(name, sql).map_err(failed))
+        .collect::<Result<Vec<_>, _>>()?;
+    Ok(Runner::new(&migrations))
+}
+
+fn failed(error: refinery::Error) -> DbError {
+    DbError::Internal(format!("migration failed: {error}"))
+}

@@ -1,0 +1,103 @@
+//! The two engines behind one face: SQLite embedded, PostgreSQL for many replicas.
+//!
+//! Cold reads have one SQL text for both (`$1`, `$2`, …) and one [`FromRow`] per type; each engine
+//! runs it natively. Everything that changes a user's rows goes through [`crate::writer`].
+//! Columns are integers, texts, bytes and booleans only, so that a row reads the same on both.
+
+pub mod migrate;
+pub mod postgres;
+pub mod row;
+pub mod sqlite;
+pub mod write;
+
+pub use row::{FromRow, Row, Value};
+
+use std::path::PathBuf;
+
+/// Why the database did not answer.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum DbError {
+    /// It is down, restarting, or out of connections; trying again later makes sense.
+    #[error("database unavailable: {0}")]
+    Unavailable(String),
+    /// Another transaction was there first; trying again at once makes sense.
+    #[error("database conflict: {0}")]
+    Conflict(String),
+    /// It does not understand us: a bug.
+    #[error("database error: {0}")]
+    Internal(String),
+}
+
+/// The database that the service runs on.
+#[derive(Clone)]
+pub enum Db {
+    /// The embedded engine.
+    Sqlite(sqlite::Sqlite),
+    /// The shared engine.
+    Postgres(postgres::Postgres),
+}
+
+/// Where the database is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Location {
+    /// A file.
+    Sqlite(PathBuf),
+    /// A connection string, and how many connections to open at most.
+    Postgres(String, usize),
+}
+
+impl Db {
+    /// Connects, without touching the schema.
+    ///
+    /// # Errors
+    /// A sentence for the operator when the database cannot be opened or reached.
+    pub async fn open(location: &Location) -> Result<Self, DbError> {
+        match location {
+            Location::Sqlite(path) => sqlite::Sqlite::open(path).map(Self::Sqlite),
+            Location::Postgres(url, pool_size) => {
+                postgres::Postgres::connect(url, *pool_size).await.map(Self::Postgres)
+            }
+        }
+    }
+
+    /// The engine's name, for the banner, health and metrics.
+    #[must_use]
+    pub const fn engine(&self) -> &'static str {
+        match self {
+            Self::Sqlite(_) => "sqlite",
+            Self::Postgres(_) => "postgres",
+        }
+    }
+
+    /// Runs a query that may read many rows.
+    ///
+    /// # Errors
+    /// [`DbError`].
+    pub async fn query<T: FromRow>(&self, sql: &'static str, values: Vec<Value>) -> Result<Vec<T>, DbError> {
+        match self {
+            Self::Sqlite(db) => db.scan(sql, values).await,
+            Self::Postgres(db) => db.query(sql, &values).await,
+        }
+    }
+
+    /// Runs a query that reads one row by its key.
+    ///
+    /// On SQLite it runs right here, which takes a few microseconds; a scan would block the runtime.
+    ///
+    /// # Errors
+    /// [`DbError`].
+    pub async fn find<T: FromRow>(&self, sql: &'static str, values: &[Value]) -> Result<Option<T>, DbError> {
+        match self {
+            Self::Sqlite(db) => db.point(sql, values),
+            Self::Postgres(db) => Ok(db.query(sql, values).await?.pop()),
+        }
+    }
+
+    /// Whether the database answers.
+    ///
+    /// # Errors
+    /// [`DbError`] when it does not.
+    pub async fn ping(&self) -> Result<(), DbError> {
+        self.find::<i64>("SELECT CAST(1 AS BIGINT)", &[]).await.map(|_| ())
+    }
+}

@@ -1,0 +1,143 @@
+//! One row and one parameter of either engine.
+
+use super::DbError;
+use bytes::BytesMut;
+use std::error::Error;
+use tokio_postgres::types::{IsNull, ToSql, Type, to_sql_checked};
+
+/// A row of a result.
+pub enum Row<'a> {
+    /// From SQLite.
+    Sqlite(&'a rusqlite::Row<'a>),
+    /// From PostgreSQL.
+    Postgres(&'a tokio_postgres::Row),
+}
+
+/// Makes a getter that reads a column the same way on both engines.
+macro_rules! getter {
+    ($(#[$doc:meta])* $name:ident -> $type:ty) => {
+        $(#[$doc])*
+        ///
+        /// # Errors
+        /// [`DbError::Internal`] when the column is of another type.
+        pub fn $name(&self, column: usize) -> Result<$type, DbError> {
+            match self {
+                Self::Sqlite(row) => row.get(column).map_err(|e| DbError::Internal(e.to_string())),
+                Self::Postgres(row) => row.try_get(column).map_err(|e| DbError::Internal(e.to_string())),
+            }
+        }
+    };
+}
+
+impl Row<'_> {
+    getter!(
+        /// An integer.
+        int -> i64
+    );
+    getter!(
+        /// An integer or nothing.
+        optional_int -> Option<i64>
+    );
+    getter!(
+        /// A text.
+        text -> String
+    );
+    getter!(
+        /// A text or nothing.
+        optional_text -> Option<String>
+    );
+    getter!(
+        /// A truth.
+        boolean -> bool
+    );
+    getter!(
+        /// Bytes.
+        bytes -> Vec<u8>
+    );
+
+    /// A hash of 32 bytes.
+    ///
+    /// # Errors
+    /// [`DbError::Internal`] when the column is of another type or length.
+    pub fn hash(&self, column: usize) -> Result<[u8; 32], DbError> {
+        self.bytes(column)?
+            .try_into()
+            .map_err(|_| DbError::Internal(format!("column {column} is not 32 bytes long")))
+    }
+}
+
+/// What can be read from a row.
+pub trait FromRow: Sized + Send + 'static {
+    /// Reads it.
+    ///
+    /// # Errors
+    /// [`DbError::Internal`] when the row does not hold one.
+    fn from_row(row: &Row<'_>) -> Result<Self, DbError>;
+}
+
+impl FromRow for i64 {
+    fn from_row(row: &Row<'_>) -> Result<Self, DbError> {
+        row.int(0)
+    }
+}
+
+/// A parameter of a query.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Value {
+    /// An integer or nothing.
+    Int(Option<i64>),
+    /// A text or nothing.
+    Text(Option<String>),
+    /// Bytes.
+    Bytes(Vec<u8>),
+}
+
+impl From<i64> for Value {
+    fn from(int: i64) -> Self {
+        Self::Int(Some(int))
+    }
+}
+
+impl From<Option<i64>> for Value {
+    fn from(int: Option<i64>) -> Self {
+        Self::Int(int)
+    }
+}
+
+impl From<&str> for Value {
+    fn from(text: &str) -> Self {
+        Self::Text(Some(text.to_owned()))
+    }
+}
+
+impl From<Option<String>> for Value {
+    fn from(text: Option<String>) -> Self {
+        Self::Text(text)
+    }
+}
+
+impl rusqlite::ToSql for Value {
+    fn to_sql(&self) -> rusqlite::Result<rusqlite::types::ToSqlOutput<'_>> {
+        match self {
+            Self::Int(int) => int.to_sql(),
+            Self::Text(text) => text.to_sql(),
+            Self::Bytes(bytes) => bytes.to_sql(),
+        }
+    }
+}
+
+impl ToSql for Value {
+    fn to_sql(&self, ty: &Type, out: &mut BytesMut) -> Result<IsNull, Box<dyn Error + Sync + Send>> {
+        match self {
+            Self::Int(int) => int.to_sql(ty, out),
+            Self::Text(text) => text.to_sql(ty, out),
+            Self::Bytes(bytes) => bytes.to_sql(ty, out),
+        }
+    }
+
+    fn accepts(ty: &Type) -> bool {
+        matches!(*ty, Type::INT8 | Type::TEXT | Type::VARCHAR | Type::BYTEA)
+    }
+
+    to_sql_checked!();
+}

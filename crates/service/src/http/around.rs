@@ -1,0 +1,192 @@
+//! What happens around every request, in one place.
+//!
+//! Request id → header limit → the route, within the time limit and with panics caught → the error
+//! body where there is an error → common headers → one log line and the metrics.
+
+use crate::app::App;
+use crate::http::{ApiError, RequestFacts};
+use crate::measure;
+use axum::body::Body;
+use axum::extract::{MatchedPath, State};
+use axum::http::header::{ACCEPT, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode};
+use axum::middleware::Next;
+use axum::response::Response;
+use futures_util::FutureExt as _;
+use serde_json::{Map, Value, json};
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// The most bytes that all header names and values of a request may have.
+pub const HEADER_MAX_BYTES: usize = 16 * 1024;
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// What is kept of a request for its error body and its log line.
+struct Asked {
+    method: Method,
+    path: String,
+    route: Option<MatchedPath>,
+    wants_problem: bool,
+    facts: Arc<RequestFacts>,
+}
+
+/// Runs a request.
+pub async fn run(State(app): State<Arc<App>>, mut request: Request<Body>, next: Next) -> Response {
+    let started = Instant::now();
+    let facts = RequestFacts::of(request.headers());
+    let asked = Asked {
+        method: request.method().clone(),
+        path: request.uri().path().to_owned(),
+        route: request.extensions().get::<MatchedPath>().cloned(),
+        wants_problem: wants_problem(request.headers()),
+        facts: Arc::clone(&facts),
+    };
+    request.extensions_mut().insert(facts);
+
+    let mut response = if header_bytes(request.headers()) > HEADER_MAX_BYTES {
+        error_response(&app, &asked, ApiError::of_status(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE))
+    } else {
+        let route = AssertUnwindSafe(next.run(request)).catch_unwind();
+        match tokio::time::timeout(app.config.request_timeout, route).await {
+            Ok(Ok(response)) => with_error_body(&app, &asked, response),
+            Ok(Err(_)) => error_response(&app, &asked, ApiError::internal("the handler panicked")),
+            Err(_) => error_response(&app, &asked, ApiError::of_status(StatusCode::REQUEST_TIMEOUT)),
+        }
+    };
+    let headers = response.headers_mut();
+    if let Ok(id) = HeaderValue::from_str(&asked.facts.id) {
+        headers.insert(REQUEST_ID, id);
+    }
+    headers.insert("x-content-type-options", HeaderValue::from_static("nosniff"));
+    headers.entry("cache-control").or_insert(HeaderValue::from_static("no-store"));
+
+    let took = started.elapsed();
+    let route = asked.route.as_ref().map_or("(none)", MatchedPath::as_str);
+    let status = response.status().as_u16();
+    measure::request(asked.method.as_str(), route, status, took);
+    tracing::info!(
+        target: "user_service::request",
+        request_id = %asked.facts.id,
+        method = %asked.method,
+        route,
+        status,
+        ms = took.as_micros() as f64 / 1000.0,
+        principal = asked.facts.principal(),
+        "request"
+    );
+    response
+}
+
+fn header_bytes(headers: &HeaderMap) -> usize {
+    headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum()
+}
+
+fn wants_problem(headers: &HeaderMap) -> bool {
+    let accepts = headers.get(ACCEPT).and_then(|accept| accept.to_str().ok());
+    accepts.is_some_and(|accept| accept.contains("application/problem+json"))
+}
+
+/// Writes the body of an error that a route answered with, or of one that the router made itself.
+fn with_error_body(app: &App, asked: &Asked, mut response: Response) -> Response {
+    let status = response.status();
+    let error = match response.extensions_mut().remove::<ApiError>() {
+        Some(error) => error,
+        // Health says itself what is wrong.
+        None if !status.is_client_error() => return response,
+        None => ApiError::of_status(status),
+    };
+    let mut written = error_response(app, asked, error);
+    // A 405 keeps its `Allow`.
+    for (name, value) in response.headers() {
+        if *name != "content-length" && *name != CONTENT_TYPE {
+            written.headers_mut().entry(name).or_insert(value.clone());
+        }
+    }
+    written
+}
+
+fn error_response(app: &App, asked: &Asked, error: ApiError) -> Response {
+    if error.status.is_server_error() {
+        tracing::error!(
+            request_id = %asked.facts.id,
+            error_code = error.code,
+            inside = error.inside.as_deref().unwrap_or("unknown"),
+            "request failed"
+        );
+    }
+    let (media_type, body) = if asked.wants_problem {
+        ("application/problem+json", problem_body(asked, &error))
+    } else {
+        ("application/json", error_body(app, asked, &error))
+    };
+    let mut response = Response::new(Body::from(body.to_string()));
+    *response.status_mut() = error.status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
+    if let Some(seconds) = error.retry_after {
+        headers.insert(RETRY_AFTER, seconds.into());
+    }
+    if error.status == StatusCode::UNAUTHORIZED {
+        let challenge = HeaderValue::from_static("Bearer realm=\"user-service\", error=\"invalid_token\"");
+        headers.insert(WWW_AUTHENTICATE, challenge);
+    }
+    response
+}
+
+fn error_body(app: &App, asked: &Asked, error: &ApiError) -> Value {
+    let now = json!(app.clock.now());
+    let detail = if error.invalid.is_empty() { json!(error.message) } else { json!(error.invalid) };
+    json!({
+        "success": false,
+        "status": "error",
+        "message": error.message,
+        "error_code": error.code,
+        "error_details": details(app, asked, error, now.clone()),
+        "detail": detail,
+        "request_id": &*asked.facts.id,
+        "timestamp": now,
+    })
+}
+
+fn details(app: &App, asked: &Asked, error: &ApiError, now: Value) -> Map<String, Value> {
+    let mut details = error.details.clone();
+    let route = asked.route.as_ref().map(MatchedPath::as_str);
+    if let Some(operation) = route.and_then(|route| app.operations.name(&asked.method, route)) {
+        details.entry("operation").or_insert_with(|| operation.into());
+    }
+    if let Some(user) = user_in(&asked.path) {
+        details.entry("user_id").or_insert_with(|| user.into());
+    }
+    details.insert("timestamp".to_owned(), now);
+    details
+}
+
+/// The user that a path is about, if it names one.
+fn user_in(path: &str) -> Option<String> {
+    let rest = path.strip_prefix("/api/v1/users/")?;
+    let user = rest.split('/').next().filter(|user| !matches!(*user, "" | "me" | "ensure"))?;
+    let decoded = percent_encoding::percent_decode_str(user).decode_utf8().ok()?;
+    Some(decoded.chars().take(255).collect())
+}
+
+/// The same error as RFC 9457 has it.
+fn problem_body(asked: &Asked, error: &ApiError) -> Value {
+    let mut body = json!({
+        "type": "about:blank",
+        "title": error.status.canonical_reason().unwrap_or("Error"),
+        "status": error.status.as_u16(),
+        "detail": error.message,
+        "instance": asked.path,
+        "error_code": error.code,
+        "request_id": &*asked.facts.id,
+    });
+    if let Some(members) = body.as_object_mut() {
+        members.extend(error.details.clone());
+        if !error.invalid.is_empty() {
+            members.insert("errors".to_owned(), json!(error.invalid));
+        }
+    }
+    body
+}

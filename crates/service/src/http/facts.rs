@@ -1,0 +1,74 @@
+//! What is known of a request beside what it asks for.
+
+use axum::http::{HeaderMap, HeaderValue};
+use std::sync::{Arc, OnceLock};
+
+/// The longest request id that is taken from a caller.
+const REQUEST_ID_MAX: usize = 128;
+
+/// A request's id and who sent it; travels in the request's extensions.
+#[derive(Debug)]
+pub struct RequestFacts {
+    /// The id: the caller's `X-Request-ID`, the trace id of its `traceparent`, or a fresh one.
+    pub id: Arc<str>,
+    /// The kind of principal, once known.
+    pub principal: OnceLock<&'static str>,
+}
+
+impl RequestFacts {
+    /// Reads or makes the id.
+    #[must_use]
+    pub fn of(headers: &HeaderMap) -> Arc<Self> {
+        let given = headers.get("x-request-id").and_then(request_id);
+        let id = given.or_else(|| headers.get("traceparent").and_then(trace_id));
+        Arc::new(Self { id: id.unwrap_or_else(fresh), principal: OnceLock::new() })
+    }
+
+    /// The kind of principal for logs.
+    #[must_use]
+    pub fn principal(&self) -> &'static str {
+        self.principal.get().copied().unwrap_or("anonymous")
+    }
+}
+
+fn request_id(value: &HeaderValue) -> Option<Arc<str>> {
+    let text = value.to_str().ok()?;
+    let fits = (1..=REQUEST_ID_MAX).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic());
+    fits.then(|| text.into())
+}
+
+/// The trace id of a W3C `traceparent`: `00-<32 hex>-<16 hex>-<2 hex>`.
+fn trace_id(value: &HeaderValue) -> Option<Arc<str>> {
+    let mut parts = value.to_str().ok()?.split('-');
+    let (_version, trace) = (parts.next()?, parts.next()?);
+    let valid = trace.len() == 32
+        && trace.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+        && trace.bytes().any(|b| b != b'0');
+    valid.then(|| trace.into())
+}
+
+#[expect(clippy::disallowed_methods, reason = "the one place that makes request ids")]
+fn fresh() -> Arc<str> {
+    uuid::Uuid::now_v7().to_string().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id_of(name: &'static str, value: &str) -> Arc<str> {
+        let mut headers = HeaderMap::new();
+        headers.insert(name, value.parse().expect("a header value"));
+        RequestFacts::of(&headers).id.clone()
+    }
+
+    #[test]
+    fn the_callers_id_is_kept_and_a_bad_one_replaced() {
+        assert_eq!(&*id_of("x-request-id", "req-1"), "req-1");
+        assert_eq!(id_of("x-request-id", "has space").len(), 36);
+        assert_eq!(id_of("x-request-id", &"x".repeat(129)).len(), 36);
+        let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
+        assert_eq!(&*id_of("traceparent", &format!("00-{trace}-00f067aa0ba902b7-01")), trace);
+        assert_eq!(id_of("traceparent", "00-00000000000000000000000000000000-00f067aa0ba902b7-01").len(), 36);
+    }
+}

@@ -1,0 +1,238 @@
+//! Reading what a caller sends: a JSON body, a query, or both.
+//!
+//! Old clients send some commands as a query and newer ones as JSON; [`Input`] takes either, and a
+//! field of the body wins over the query's. Numbers may come as strings. Mistakes name the field
+//! and the rule.
+
+use crate::app::App;
+use crate::http::{ApiError, Invalid};
+use crate::writer::IdempotencyKey;
+use aws_lc_rs::digest::{Context, SHA256};
+use axum::body::Body;
+use axum::extract::{FromRequest, FromRequestParts};
+use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, Request, StatusCode};
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// The longest idempotency key.
+pub const KEY_MAX: usize = 255;
+
+/// What a caller sent, read as a `T`; at most `JSON_BODY_LIMIT_BYTES`.
+#[derive(Debug)]
+pub struct Input<T> {
+    /// What it says.
+    pub value: T,
+    /// What is needed to do it once.
+    pub once: Once,
+}
+
+/// The same for a batch; at most `BATCH_BODY_LIMIT_BYTES`.
+#[derive(Debug)]
+pub struct BatchInput<T>(pub Input<T>);
+
+/// How large a request was, and its idempotency key if it has one.
+#[derive(Debug)]
+pub struct Once {
+    /// The size of the body.
+    pub bytes: usize,
+    key: Option<(String, [u8; 32])>,
+}
+
+impl Once {
+    /// The key, scoped to its caller.
+    #[must_use]
+    pub fn key(&self, caller: String) -> Option<IdempotencyKey> {
+        self.key.as_ref().map(|(key, fingerprint)| IdempotencyKey {
+            caller,
+            key: key.clone(),
+            fingerprint: *fingerprint,
+        })
+    }
+
+    /// The key as the caller wrote it.
+    #[must_use]
+    pub fn key_text(&self) -> Option<String> {
+        self.key.as_ref().map(|(key, _)| key.clone())
+    }
+}
+
+impl<T: DeserializeOwned> FromRequest<Arc<App>> for Input<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request<Body>, app: &Arc<App>) -> Result<Self, ApiError> {
+        read(request, app.config.json_body_limit_bytes).await
+    }
+}
+
+impl<T: DeserializeOwned> FromRequest<Arc<App>> for BatchInput<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request<Body>, app: &Arc<App>) -> Result<Self, ApiError> {
+        read(request, app.config.batch_body_limit_bytes).await.map(Self)
+    }
+}
+
+async fn read<T: DeserializeOwned>(request: Request<Body>, limit: usize) -> Result<Input<T>, ApiError> {
+    let (parts, body) = request.into_parts();
+    let body = read_body(&parts.headers, body, limit).await?;
+    if !body.is_empty() && !is_json(&parts.headers) {
+        return Err(ApiError::of_status(StatusCode::UNSUPPORTED_MEDIA_TYPE));
+    }
+    let query = parts.uri.query().filter(|query| !query.is_empty());
+    let value = match (body.is_empty(), query) {
+        (true, query) => from_json(&query_json(query.unwrap_or_default())?, "query")?,
+        (false, None) => from_json(&body, "body")?,
+        (false, Some(query)) => from_json(&merged(&body, query)?, "body")?,
+    };
+    let key = match key_text(&parts.headers, &body)? {
+        Some(key) => Some((key, fingerprint(&parts, &body))),
+        None => None,
+    };
+    Ok(Input { value, once: Once { bytes: body.len(), key } })
+}
+
+async fn read_body(headers: &HeaderMap, body: Body, limit: usize) -> Result<Bytes, ApiError> {
+    let too_large = || {
+        let mut error = ApiError::of_status(StatusCode::PAYLOAD_TOO_LARGE);
+        error.message = format!("The body must be at most {limit} bytes");
+        error
+    };
+    let announced = headers.get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()).and_then(|v| v.parse::<u64>().ok());
+    if announced.is_some_and(|length| length > limit as u64) {
+        return Err(too_large());
+    }
+    match Limited::new(body, limit).collect().await {
+        Ok(collected) => Ok(collected.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => Err(too_large()),
+        Err(_) => Err(ApiError::new(StatusCode::BAD_REQUEST, "ValidationException", "The body did not arrive whole")),
+    }
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    let Some(media_type) = headers.get(CONTENT_TYPE) else { return true };
+    media_type.to_str().is_ok_and(|text| {
+        let essence = text.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+        essence == "application/json" || (essence.starts_with("application/") && essence.ends_with("+json"))
+    })
+}
+
+/// Reads JSON, and says which field breaks which rule.
+///
+/// # Errors
+/// 400 with the place, which begins with `part`.
+pub fn from_json<T: DeserializeOwned>(text: &[u8], part: &str) -> Result<T, ApiError> {
+    let mut deserializer = serde_json::Deserializer::from_slice(text);
+    let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|e| {
+        let path = e.path().to_string();
+        mistake(part, &path, e.inner())
+    })?;
+    deserializer.end().map_err(|e| mistake(part, ".", &e))?;
+    Ok(value)
+}
+
+fn mistake(part: &str, path: &str, error: &serde_json::Error) -> ApiError {
+    let mut loc = vec![part.to_owned()];
+    if path != "." {
+        let fields = path.split(['.', '[', ']']).filter(|field| !field.is_empty());
+        loc.extend(fields.map(|field| field.chars().take(100).collect()));
+    }
+    if !error.is_data() {
+        let msg = "must be valid JSON in UTF-8".to_owned();
+        return ApiError::all_invalid(vec![Invalid { kind: "json_invalid", loc, msg }]);
+    }
+    let text = error.to_string();
+    // serde_json adds where in the text it was, which the place already says.
+    let text = text.rfind(" at line ").map_or(&*text, |at| &text[..at]);
+    if let Some(field) = text.strip_prefix("missing field `").and_then(|rest| rest.strip_suffix('`')) {
+        loc.push(field.to_owned());
+        let msg = "Field required".to_owned();
+        return ApiError::all_invalid(vec![Invalid { kind: "missing", loc, msg }]);
+    }
+    let msg = text.chars().take(300).collect();
+    ApiError::all_invalid(vec![Invalid { kind: "value_error", loc, msg }])
+}
+
+/// A query as a JSON object of texts, so that both forms are read by the same types.
+fn query_json(query: &str) -> Result<Vec<u8>, ApiError> {
+    Ok(serde_json::to_vec(&query_fields(query)?).unwrap_or_default())
+}
+
+/// The fields of a query; of a field that is repeated the last one counts.
+fn query_fields(query: &str) -> Result<BTreeMap<String, String>, ApiError> {
+    // A `+` is a space in a query, and bytes that are no UTF-8 are refused, not replaced.
+    let spaced = query.replace('+', " ");
+    if percent_encoding::percent_decode_str(&spaced).decode_utf8().is_err() {
+        return Err(ApiError::invalid(["query", ""], "must be UTF-8"));
+    }
+    Ok(form_urlencoded::parse(query.as_bytes()).into_owned().collect())
+}
+
+/// The body with those fields of the query that it does not have itself.
+fn merged(body: &[u8], query: &str) -> Result<Vec<u8>, ApiError> {
+    let mut fields: BTreeMap<String, Box<RawValue>> = from_json(body, "body")?;
+    for (name, value) in query_fields(query)? {
+        if let Ok(value) = serde_json::value::to_raw_value(&value) {
+            fields.entry(name).or_insert(value);
+        }
+    }
+    Ok(serde_json::to_vec(&fields).unwrap_or_default())
+}
+
+/// The key of the header, or else the body's.
+fn key_text(headers: &HeaderMap, body: &[u8]) -> Result<Option<String>, ApiError> {
+    #[derive(Deserialize)]
+    struct Keyed {
+        #[serde(default)]
+        idempotency_key: Option<String>,
+    }
+    const NAME: &[u8] = b"\"idempotency_key\"";
+    let rule = "must be 1 to 255 printable ASCII characters";
+    let fits = |key: &str| {
+        (1..=KEY_MAX).contains(&key.len()) && key.bytes().all(|b| b == b' ' || b.is_ascii_graphic())
+    };
+    if let Some(value) = headers.get("idempotency-key") {
+        let key = value.to_str().ok().filter(|key| fits(key));
+        let key = key.ok_or_else(|| ApiError::invalid(["header", "Idempotency-Key"], rule))?;
+        return Ok(Some(key.to_owned()));
+    }
+    if !body.windows(NAME.len()).any(|window| window == NAME) {
+        return Ok(None);
+    }
+    // A list or anything else without the field has no key; its own reader judges it.
+    let Ok(Keyed { idempotency_key: Some(key) }) = serde_json::from_slice(body) else { return Ok(None) };
+    if fits(&key) { Ok(Some(key)) } else { Err(ApiError::invalid(["body", "idempotency_key"], rule)) }
+}
+
+/// What makes two requests the same: method, path, query and body.
+fn fingerprint(parts: &Parts, body: &[u8]) -> [u8; 32] {
+    let path = percent_encoding::percent_decode_str(parts.uri.path()).decode_utf8_lossy();
+    let mut context = Context::new(&SHA256);
+    for part in [parts.method.as_str(), &path, parts.uri.query().unwrap_or_default()] {
+        context.update(part.as_bytes());
+        context.update(&[0]);
+    }
+    context.update(body);
+    let mut fingerprint = [0; 32];
+    fingerprint.copy_from_slice(context.finish().as_ref());
+    fingerprint
+}
+
+/// What a query says, read as a `T`.
+#[derive(Debug)]
+pub struct Query<T>(pub T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        let json = query_json(parts.uri.query().unwrap_or_default())?;
+        from_json(&json, "query").map(Self)
+    }
+}

@@ -1,0 +1,19 @@
+//! The face of the service: routes, input, answers, errors, and what happens around each request.
+//!
+//! Reading order: [`router`] (the flat table of routes), [`around`] (request ids, time limit, logs),
+//! [`input`] (bodies and queries), [`page`], [`envelope`], [`error`], [`docs`] (OpenAPI), [`server`].
+
+pub mod around;
+pub mod docs;
+pub mod envelope;
+pub mod error;
+pub mod facts;
+pub mod input;
+pub mod page;
+pub mod router;
+pub mod server;
+
+pub use envelope::{Envelope, json};
+pub use error::{ApiError, Invalid};
+pub use facts::RequestFacts;
+pub use input::{BatchInput, Input, Query};

@@ -1,0 +1,32 @@
+//! The numbers under `/metrics`, each named in one place.
+
+use std::time::Duration;
+
+/// A request was answered. The route is its template, so that no user id becomes a label.
+pub fn request(method: &str, route: &str, status: u16, took: Duration) {
+    let labels =
+        [("method", method.to_owned()), ("route", route.to_owned()), ("status", status.to_string())];
+    metrics::counter!("http_requests_total", &labels).increment(1);
+    metrics::histogram!("http_request_duration_seconds", "route" => route.to_owned()).record(took);
+}
+
+/// A batch of commands was committed or refused.
+pub fn batch(commands: usize, took: Duration) {
+    metrics::histogram!("ledger_batch_size").record(commands as f64);
+    metrics::histogram!("ledger_commit_duration_seconds").record(took);
+}
+
+/// How many commands wait for the writer.
+pub fn queue(waiting: usize) {
+    metrics::gauge!("ledger_queue_commands").set(waiting as f64);
+}
+
+/// What each number means, for the metrics page.
+pub fn describe() {
+    use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
+    describe_counter!("http_requests_total", "Requests answered, by method, route and status.");
+    describe_histogram!("http_request_duration_seconds", Unit::Seconds, "Time to answer, by route.");
+    describe_histogram!("ledger_batch_size", "Commands committed together.");
+    describe_histogram!("ledger_commit_duration_seconds", Unit::Seconds, "Time to decide and commit a batch.");
+    describe_gauge!("ledger_queue_commands", "Commands waiting for the writer.");
+}

@@ -1,0 +1,117 @@
+//! Usage records and roll-ups on PostgreSQL.
+
+use crate::db::DbError;
+use crate::db::write::Write;
+use crate::usage::UsageRecord;
+use crate::usage::model::usage_columns;
+use crate::usage::rollup::{Key, Sums};
+use crate::writer::needs::Needs;
+use crate::writer::plan::{Changes, Working};
+use deadpool_postgres::Object;
+use kernel::UserRowId;
+
+/// Loads the events that were recorded before, and the owners of usage records.
+///
+/// # Errors
+/// [`DbError`].
+pub async fn load(connection: &Object, needs: &Needs, working: &mut Working) -> Result<(), DbError> {
+    if !needs.events.is_empty() {
+        let statement = connection
+            .prepare_cached(
+                "SELECT u.user_id, u.event_id, u.id FROM usage_records u \
+                 JOIN UNNEST($1::bigint[], $2::text[]) AS t(user_id, event_id) \
+                 ON t.user_id = u.user_id AND t.event_id = u.event_id",
+            )
+            .await?;
+        let (users, events): (Vec<i64>, Vec<&str>) =
+            needs.events.iter().map(|(user, event)| (user.0, event.as_str())).unzip();
+        for row in connection.query(&statement, &[&users, &events]).await? {
+            working.events.insert((UserRowId(row.try_get(0)?), row.try_get(1)?), row.try_get(2)?);
+        }
+    }
+    if !needs.usage_ids.is_empty() {
+        let statement =
+            connection.prepare_cached("SELECT id, user_id FROM usage_records WHERE id = ANY($1)").await?;
+        for row in connection.query(&statement, &[&needs.usage_ids]).await? {
+            working.usage_owners.insert(row.try_get(0)?, UserRowId(row.try_get(1)?));
+        }
+    }
+    Ok(())
+}
+
+/// What a batch writes of usage.
+#[must_use]
+pub fn writes(changes: &Changes) -> Vec<Write<'_>> {
+    if changes.usage.is_empty() {
+        return Vec::new();
+    }
+    vec![record_writes(&changes.usage), rollup_writes(changes)]
+}
+
+/// The join refuses the records of a user whom another replica has deleted meanwhile.
+fn record_writes(records: &[UsageRecord]) -> Write<'_> {
+    let all = || records.iter();
+    Write::rows(
+        concat!(
+            "INSERT INTO usage_records (",
+            usage_columns!(),
+            ") SELECT t.* FROM UNNEST($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::text[], \
+             $6::text[], $7::text[], $8::text[], $9::bigint[], $10::bigint[], $11::text[], $12::bigint[], \
+             $13::bigint[], $14::bigint[], $15::text[], $16::text[], $17::text[], $18::text[], $19::text[], \
+             $20::text[], $21::text[], $22::text[]) AS t(id, user_id) \
+             JOIN credit_accounts a ON a.user_id = t.user_id AND NOT a.closed"
+        ),
+        records.len(),
+    )
+    .column(all().map(|record| record.id))
+    .column(all().map(|record| record.user.0))
+    .column(all().map(|record| record.created_at.micros()))
+    .column(all().map(|record| record.recorded_at.micros()))
+    .column(all().map(|record| record.facts.event_type.as_str()))
+    .column(all().map(|record| record.facts.endpoint.as_str()))
+    .column(all().map(|record| record.facts.session_id.as_deref()))
+    .column(all().map(|record| record.facts.trace_id.as_deref()))
+    .column(all().map(|record| record.facts.credits_charged.micro()))
+    .column(all().map(|record| record.facts.cost_usd))
+    .column(all().map(|record| record.facts.calculation_method.as_str()))
+    .column(all().map(|record| record.facts.tokens_used))
+    .column(all().map(|record| record.facts.prompt_tokens))
+    .column(all().map(|record| record.facts.completion_tokens))
+    .column(all().map(|record| record.facts.model_name.as_deref()))
+    .column(all().map(|record| record.facts.provider.as_deref()))
+    .column(all().map(|record| record.facts.tool_name.as_deref()))
+    .column(all().map(|record| record.facts.operation_name.as_deref()))
+    .column(all().map(|record| record.facts.billing_metadata.as_str()))
+    .column(all().map(|record| record.facts.request_data.as_str()))
+    .column(all().map(|record| record.facts.response_data.as_str()))
+    .column(all().map(|record| record.event_id.as_deref()))
+}
+
+fn rollup_writes(changes: &Changes) -> Write<'_> {
+    let keys = || changes.rollups.keys();
+    let sums = |field: fn(&Sums) -> i64| changes.rollups.values().map(field);
+    let text = |field: fn(&Key) -> &str| keys().map(field);
+    // The keys come sorted, so that batches that move the same buckets lock them in one order.
+    Write::rows(
+        "INSERT INTO usage_rollups AS r (user_id, period, bucket, event_type, model_name, provider, records, \
+         credits_hi, credits_lo, cost_hi, cost_lo, tokens) SELECT * FROM UNNEST($1::bigint[], $2::text[], \
+         $3::bigint[], $4::text[], $5::text[], $6::text[], $7::bigint[], $8::bigint[], $9::bigint[], $10::bigint[], \
+         $11::bigint[], $12::bigint[]) ON CONFLICT (user_id, period, bucket, event_type, model_name, provider) \
+         DO UPDATE SET records = r.records + excluded.records, credits_hi = r.credits_hi + excluded.credits_hi, \
+         credits_lo = r.credits_lo + excluded.credits_lo, cost_hi = r.cost_hi + excluded.cost_hi, \
+         cost_lo = r.cost_lo + excluded.cost_lo, tokens = r.tokens + excluded.tokens",
+        changes.rollups.len(),
+    )
+    .column(keys().map(|key| key.user.0))
+    .column(text(|key| key.period.as_str()))
+    .column(keys().map(|key| key.bucket.micros()))
+    .column(text(|key| &key.event_type))
+    .column(text(|key| &key.model_name))
+    .column(text(|key| &key.provider))
+    .column(sums(|sums| sums.records))
+    .column(sums(|sums| sums.credits.hi))
+    .column(sums(|sums| sums.credits.lo))
+    .column(sums(|sums| sums.cost.hi))
+    .column(sums(|sums| sums.cost.lo))
+    .column(sums(|sums| sums.tokens))
+}

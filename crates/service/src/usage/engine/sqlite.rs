@@ -1,0 +1,97 @@
+//! Usage records and roll-ups on SQLite.
+
+use crate::db::DbError;
+use crate::usage::model::usage_columns;
+use crate::writer::needs::Needs;
+use crate::writer::plan::{Changes, Working};
+use kernel::UserRowId;
+use rusqlite::{Connection, OptionalExtension, params};
+
+/// Loads the events that were recorded before, and the owners of usage records.
+///
+/// # Errors
+/// [`DbError`].
+pub fn load(connection: &Connection, needs: &Needs, working: &mut Working) -> Result<(), DbError> {
+    if !needs.events.is_empty() {
+        let mut select =
+            connection.prepare_cached("SELECT id FROM usage_records WHERE user_id = ?1 AND event_id = ?2")?;
+        for (user, event) in &needs.events {
+            let id = select.query_row(params![user.0, event], |row| row.get(0)).optional()?;
+            working.events.extend(id.map(|id| ((*user, event.clone()), id)));
+        }
+    }
+    if !needs.usage_ids.is_empty() {
+        let mut select = connection.prepare_cached("SELECT user_id FROM usage_records WHERE id = ?1")?;
+        for id in &needs.usage_ids {
+            let owner = select.query_row([id], |row| row.get(0)).optional()?;
+            working.usage_owners.extend(owner.map(|owner| (*id, UserRowId(owner))));
+        }
+    }
+    Ok(())
+}
+
+/// Writes the records, and moves their buckets' sums.
+///
+/// # Errors
+/// [`DbError`].
+pub fn write(connection: &Connection, changes: &Changes) -> Result<(), DbError> {
+    if changes.usage.is_empty() {
+        return Ok(());
+    }
+    let mut insert = connection.prepare_cached(concat!(
+        "INSERT INTO usage_records (",
+        usage_columns!(),
+        ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22)"
+    ))?;
+    for record in &changes.usage {
+        let facts = &record.facts;
+        insert.execute(params![
+            record.id,
+            record.user.0,
+            record.created_at.micros(),
+            record.recorded_at.micros(),
+            facts.event_type,
+            facts.endpoint,
+            facts.session_id,
+            facts.trace_id,
+            facts.credits_charged.micro(),
+            facts.cost_usd,
+            facts.calculation_method,
+            facts.tokens_used,
+            facts.prompt_tokens,
+            facts.completion_tokens,
+            facts.model_name,
+            facts.provider,
+            facts.tool_name,
+            facts.operation_name,
+            facts.billing_metadata.as_str(),
+            facts.request_data.as_str(),
+            facts.response_data.as_str(),
+            record.event_id,
+        ])?;
+    }
+    let mut upsert = connection.prepare_cached(
+        "INSERT INTO usage_rollups (user_id, period, bucket, event_type, model_name, provider, records, credits_hi, \
+         credits_lo, cost_hi, cost_lo, tokens) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12) \
+         ON CONFLICT DO UPDATE SET records = records + excluded.records, credits_hi = credits_hi + excluded.credits_hi, \
+         credits_lo = credits_lo + excluded.credits_lo, cost_hi = cost_hi + excluded.cost_hi, \
+         cost_lo = cost_lo + excluded.cost_lo, tokens = tokens + excluded.tokens",
+    )?;
+    for (key, sums) in &changes.rollups {
+        upsert.execute(params![
+            key.user.0,
+            key.period.as_str(),
+            key.bucket.micros(),
+            key.event_type,
+            key.model_name,
+            key.provider,
+            sums.records,
+            sums.credits.hi,
+            sums.credits.lo,
+            sums.cost.hi,
+            sums.cost.lo,
+            sums.tokens,
+        ])?;
+    }
+    Ok(())
+}

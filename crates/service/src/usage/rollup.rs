@@ -1,0 +1,147 @@
+//! Roll-ups: the sums of each hour and each month, by event type, model and provider. Pure.
+
+use super::UsageRecord;
+use chrono::{DateTime, Datelike, NaiveDate, Utc};
+use kernel::{Timestamp, UserRowId, WideSum};
+use std::collections::BTreeMap;
+
+/// An hour, in microseconds.
+pub const HOUR: i64 = 3_600_000_000;
+
+/// How long a bucket is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Period {
+    /// An hour of UTC.
+    Hour,
+    /// A calendar month of UTC.
+    Month,
+}
+
+impl Period {
+    /// The word for it in the table.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Hour => "hour",
+            Self::Month => "month",
+        }
+    }
+
+    /// The first instant of the bucket that `at` falls into.
+    #[must_use]
+    pub fn bucket(self, at: Timestamp) -> Timestamp {
+        match self {
+            Self::Hour => Timestamp::from_micros(at.micros() - at.micros().rem_euclid(HOUR)),
+            Self::Month => month_start(at, 0),
+        }
+    }
+
+    /// The first instant after the bucket that `at` falls into.
+    #[must_use]
+    pub fn next(self, at: Timestamp) -> Timestamp {
+        match self {
+            Self::Hour => Timestamp::from_micros(self.bucket(at).micros() + HOUR),
+            Self::Month => month_start(at, 1),
+        }
+    }
+}
+
+fn month_start(at: Timestamp, later: i32) -> Timestamp {
+    let date = DateTime::<Utc>::from_timestamp_micros(at.micros()).unwrap_or_default();
+    let months = date.year() * 12 + date.month0().cast_signed() + later;
+    NaiveDate::from_ymd_opt(months.div_euclid(12), months.rem_euclid(12).cast_unsigned() + 1, 1)
+        .map_or(at, |day| Timestamp::from_micros(day.and_time(chrono::NaiveTime::MIN).and_utc().timestamp_micros()))
+}
+
+/// What a bucket is about. Absent model and provider are empty.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Key {
+    /// Whose usage.
+    pub user: UserRowId,
+    /// Hour or month.
+    pub period: Period,
+    /// Its first instant.
+    pub bucket: Timestamp,
+    /// The event type.
+    pub event_type: String,
+    /// The model.
+    pub model_name: String,
+    /// The provider.
+    pub provider: String,
+}
+
+/// The sums of a bucket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Sums {
+    /// How many records.
+    pub records: i64,
+    /// Micro-credits charged.
+    pub credits: WideSum,
+    /// Nano-dollars of cost.
+    pub cost: WideSum,
+    /// Tokens.
+    pub tokens: i64,
+}
+
+impl Sums {
+    /// The sums of one record.
+    #[must_use]
+    pub const fn of(record: &UsageRecord) -> Self {
+        Self {
+            records: 1,
+            credits: WideSum::of(record.facts.credits_charged.micro()),
+            cost: WideSum::of(record.facts.cost_usd),
+            tokens: record.facts.tokens_used,
+        }
+    }
+
+    /// Adds another bucket's sums.
+    pub const fn add(&mut self, other: &Self) {
+        self.records += other.records;
+        self.credits.add(other.credits);
+        self.cost.add(other.cost);
+        self.tokens += other.tokens;
+    }
+
+    /// Takes another bucket's sums away.
+    pub const fn sub(&mut self, other: &Self) {
+        self.records -= other.records;
+        self.credits.sub(other.credits);
+        self.cost.sub(other.cost);
+        self.tokens -= other.tokens;
+    }
+}
+
+/// Adds a record to its hour and its month.
+pub fn add(rollups: &mut BTreeMap<Key, Sums>, record: &UsageRecord) {
+    for period in [Period::Hour, Period::Month] {
+        let key = Key {
+            user: record.user,
+            period,
+            bucket: period.bucket(record.created_at),
+            event_type: record.facts.event_type.clone(),
+            model_name: record.facts.model_name.clone().unwrap_or_default(),
+            provider: record.facts.provider.clone().unwrap_or_default(),
+        };
+        rollups.entry(key).or_default().add(&Sums::of(record));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn buckets_begin_where_utc_hours_and_months_do() {
+        let at: Timestamp = "2024-02-29T23:59:59.999999Z".parse().expect("an instant");
+        for (found, wanted) in [
+            (Period::Hour.bucket(at), "2024-02-29T23:00:00Z"),
+            (Period::Hour.next(at), "2024-03-01T00:00:00Z"),
+            (Period::Month.bucket(at), "2024-02-01T00:00:00Z"),
+            (Period::Month.next(at), "2024-03-01T00:00:00Z"),
+            (Period::Month.next("2024-12-31".parse().expect("a date")), "2025-01-01T00:00:00Z"),
+        ] {
+            assert_eq!(found, wanted.parse().expect("an instant"));
+        }
+    }
+}

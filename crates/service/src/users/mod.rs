@@ -1,0 +1,16 @@
+//! Users: who they are, from the first token on.
+//!
+//! A user's row is made by `ensure` and stays for ever, so that its ledger keeps its owner: a
+//! deleted user is gone from every answer, and its e-mail address is free again. `ensure` after a
+//! delete brings the same account back as it stood; the welcome grant is given once per identity.
+//!
+//! Reading order: [`model`], [`rules`], [`api`], [`store`], `engine`.
+
+pub mod api;
+pub mod engine;
+pub mod model;
+pub mod rules;
+pub mod store;
+
+pub use model::User;
+pub use rules::{Delete, Ensure, Patch, Rejection};

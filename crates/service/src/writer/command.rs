@@ -1,0 +1,143 @@
+//! What can be asked of the writer, and what it answers.
+
+use crate::credits::{self, Entry, LedgerCommand};
+use crate::{usage, users};
+use bytes::Bytes;
+use kernel::{Credits, UserRowId};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// One change of one user's rows, or one batch of usage.
+#[derive(Debug, Clone)]
+pub enum Command {
+    /// Something for the ledger to decide.
+    Ledger(UserRowId, LedgerCommand),
+    /// Make or refresh a user.
+    Ensure(users::Ensure),
+    /// Change a user.
+    Patch(users::Patch),
+    /// Delete a user.
+    Delete(users::Delete),
+    /// Record usage.
+    Usage(usage::Record),
+}
+
+/// What a command did.
+#[derive(Debug, Clone)]
+pub enum Done {
+    /// The ledger wrote this entry, or had written it before for the same reference.
+    Entry {
+        /// The entry.
+        entry: Box<Entry>,
+        /// What can be spent now.
+        available: Credits,
+    },
+    /// Expiries were written down.
+    Settled,
+    /// The user as it now stands.
+    User {
+        /// The user.
+        user: Box<users::User>,
+        /// Whether this command made it.
+        created: bool,
+        /// What it can spend now.
+        available: Credits,
+        /// All that it was ever given.
+        credits_total: Credits,
+    },
+    /// What became of each record.
+    Usage(Vec<usage::Outcome>),
+}
+
+/// A caller's key for one effect.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IdempotencyKey {
+    /// Whose key it is.
+    pub caller: String,
+    /// 1 to 255 printable ASCII characters.
+    pub key: String,
+    /// SHA-256 of the request.
+    pub fingerprint: [u8; 32],
+}
+
+/// The body of a successful answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// The JSON text.
+    pub body: Bytes,
+    /// Whether it was given before.
+    pub replayed: bool,
+}
+
+/// Why the writer did not do it; nothing has changed.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum WriteError {
+    /// The ledger's rules refuse.
+    #[error(transparent)]
+    Credits(#[from] credits::Rejection),
+    /// The rules for users refuse.
+    #[error(transparent)]
+    Users(#[from] users::Rejection),
+    /// A record of an atomic batch is bad: its place, and its user.
+    #[error("records[{0}].user_id: User not found: {1}")]
+    UsageUser(usize, kernel::ExternalId),
+    /// The key was used for another request.
+    #[error("the idempotency key was used before with a different request")]
+    IdempotencyMismatch,
+    /// Too much is waiting already.
+    #[error("too many writes are waiting")]
+    Overloaded,
+    /// The database is down; whether the write happened may be unknown.
+    #[error("{0}")]
+    Unavailable(String),
+    /// A bug.
+    #[error("{0}")]
+    Internal(String),
+}
+
+/// Makes the answer's body of what was done. It may run more than once.
+pub type Respond = Box<dyn Fn(&Done) -> Bytes + Send>;
+
+/// A command on its way through the writer.
+pub struct Job {
+    /// What to do.
+    pub command: Command,
+    /// The caller's key, with what makes the body that is kept under it.
+    pub keyed: Option<(IdempotencyKey, Respond)>,
+    /// The room that its body takes in the queue, given back when the job is over.
+    pub room: Room,
+}
+
+/// A share of the bytes that may wait in the queue.
+#[derive(Debug)]
+pub struct Room {
+    waiting: Arc<AtomicUsize>,
+    bytes: usize,
+}
+
+impl Room {
+    /// Takes `bytes` of the at most `max` that may wait.
+    ///
+    /// # Errors
+    /// [`WriteError::Overloaded`] when there is no room.
+    pub fn take(waiting: &Arc<AtomicUsize>, bytes: usize, max: usize) -> Result<Self, WriteError> {
+        let room = Self { waiting: Arc::clone(waiting), bytes };
+        let before = waiting.fetch_add(bytes, Ordering::Relaxed);
+        if before + bytes > max { Err(WriteError::Overloaded) } else { Ok(room) }
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        self.waiting.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+/// What the writer hands back.
+#[derive(Debug, Clone)]
+pub enum Reply {
+    /// Done, and the body is still to be made.
+    Done(Done),
+    /// The body that is kept under the caller's key.
+    Answer(Answer),
+}

@@ -1,0 +1,140 @@
+//! The group-commit writer: every change of a user's rows goes through here.
+//!
+//! Handlers hand commands to a bounded queue. The writer takes whatever queued while the last
+//! commit ran, loads the touched rows once, decides each command in order ([`plan`]), writes in
+//! bulk, commits once, and answers all. An idle queue adds no delay; a full one refuses at once.
+//! A command that was taken is finished and answered, even if its client has gone.
+//!
+//! The rules run once, in [`plan`]; the engines only load and write: [`sqlite`] on a thread of its
+//! own with every account in memory, [`postgres`] with optimistic versions, so that replicas share
+//! one database.
+//!
+//! What always holds: an answer is sent after its commit reached the disk; an idempotency key is
+//! committed with its effect; a failed batch changes nothing, and is tried again command by
+//! command, so that one bad command cannot fail another.
+
+pub mod command;
+pub mod ids;
+pub mod needs;
+pub mod plan;
+pub mod postgres;
+pub mod sqlite;
+
+pub use command::{Answer, Command, Done, IdempotencyKey, Job, Reply, Respond, Room, WriteError};
+pub use plan::{Changes, Rules, Working};
+
+use crate::db::{Db, DbError};
+use bytes::Bytes;
+use kernel::Clock;
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use tokio::sync::{mpsc, oneshot};
+
+/// How many commands may wait in one lane.
+pub const QUEUE_MAX: usize = 8_192;
+/// How many bytes of request bodies may wait in all lanes together.
+pub const QUEUE_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// How many commands are committed at once.
+pub const BATCH_MAX: usize = 256;
+/// How many accounts a lane keeps in memory; past it the memory is emptied.
+pub const ACCOUNTS_MAX: usize = 100_000;
+
+/// A job and the way back to the one who waits for it.
+pub type Waiting = (Job, oneshot::Sender<Result<Reply, WriteError>>);
+
+/// The way into the writer. Cheap to clone; the writer ends when the last one is dropped.
+#[derive(Clone)]
+pub struct Writer {
+    lanes: Arc<[mpsc::Sender<Waiting>]>,
+    waiting_bytes: Arc<AtomicUsize>,
+}
+
+/// Resolves when the writer has answered all it took and has ended.
+pub type Finished = Vec<oneshot::Receiver<()>>;
+
+impl Writer {
+    /// Starts the writer of an engine.
+    ///
+    /// # Errors
+    /// [`DbError`] when the database cannot be opened for writing.
+    pub fn start(db: &Db, rules: Rules, clock: &Clock) -> Result<(Self, Finished), DbError> {
+        let mut lanes = Vec::new();
+        let mut finished = Vec::new();
+        let count = match db {
+            Db::Sqlite(_) => 1,
+            Db::Postgres(_) => postgres::LANES,
+        };
+        for _ in 0..count {
+            let (lane, queue) = mpsc::channel(QUEUE_MAX);
+            let (done, ended) = oneshot::channel();
+            match db {
+                Db::Sqlite(db) => sqlite::start(db, rules, clock.clone(), queue, done)?,
+                Db::Postgres(db) => postgres::start(db.clone(), rules, clock.clone(), queue, done),
+            }
+            lanes.push(lane);
+            finished.push(ended);
+        }
+        Ok((Self { lanes: lanes.into(), waiting_bytes: Arc::default() }, finished))
+    }
+
+    /// Does a command and makes its answer; with a key, once for that key.
+    ///
+    /// `bytes` is the size of the request body, which counts against [`QUEUE_BYTES_MAX`].
+    ///
+    /// # Errors
+    /// [`WriteError`]; nothing has changed, except that after `Unavailable` it is not known.
+    pub async fn submit(
+        &self,
+        command: Command,
+        key: Option<IdempotencyKey>,
+        bytes: usize,
+        respond: impl Fn(&Done) -> Bytes + Clone + Send + 'static,
+    ) -> Result<Answer, WriteError> {
+        let keyed = key.map(|key| (key, Box::new(respond.clone()) as Respond));
+        match self.send(command, keyed, bytes).await? {
+            Reply::Done(done) => Ok(Answer { body: respond(&done), replayed: false }),
+            Reply::Answer(answer) => Ok(answer),
+        }
+    }
+
+    /// Does a command that no client asked for.
+    ///
+    /// # Errors
+    /// [`WriteError`].
+    pub async fn execute(&self, command: Command) -> Result<(), WriteError> {
+        self.send(command, None, 0).await.map(|_| ())
+    }
+
+    /// How many commands wait.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.lanes.iter().map(|lane| lane.max_capacity() - lane.capacity()).sum()
+    }
+
+    async fn send(
+        &self,
+        command: Command,
+        keyed: Option<(IdempotencyKey, Respond)>,
+        bytes: usize,
+    ) -> Result<Reply, WriteError> {
+        let room = Room::take(&self.waiting_bytes, bytes, QUEUE_BYTES_MAX)?;
+        let lane = &self.lanes[lane_of(&command) % self.lanes.len()];
+        let (way_back, reply) = oneshot::channel();
+        lane.try_send((Job { command, keyed, room }, way_back)).map_err(|_| WriteError::Overloaded)?;
+        reply.await.map_err(|_| WriteError::Unavailable("the writer has stopped".to_owned()))?
+    }
+}
+
+/// Commands on one account take one lane, so that a lane's memory of it is mostly right.
+fn lane_of(command: &Command) -> usize {
+    let hasher = BuildHasherDefault::<DefaultHasher>::default();
+    let hash = match command {
+        Command::Ledger(user, _) => hasher.hash_one(user),
+        Command::Usage(record) => hasher.hash_one(record.records.first().map(|record| record.user)),
+        Command::Ensure(ensure) => hasher.hash_one(&ensure.auth0_id),
+        Command::Patch(patch) => hasher.hash_one(&patch.auth0_id),
+        Command::Delete(delete) => hasher.hash_one(&delete.auth0_id),
+    };
+    usize::try_from(hash >> 33).unwrap_or(0)
+}

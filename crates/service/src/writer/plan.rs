@@ -1,0 +1,352 @@
+//! Deciding a batch: what was loaded goes in, answers and changes come out. Pure but for ids.
+
+use super::command::{Answer, Command, Done, IdempotencyKey, Job, Reply, WriteError};
+use super::ids::Ids;
+use crate::credits::ledger::{Decision, Facts, Issue, LedgerCommand, Note, Original, Policy};
+use crate::credits::model::Origin;
+use crate::credits::{Account, Entry, EntryKind, Grant, Source, chain, decide};
+use crate::db::DbError;
+use crate::usage::rollup::{self, Key, Sums};
+use crate::usage::{Outcome, Record, UsageRecord};
+use crate::users::{Ensure, User, rules::Directory};
+use bytes::Bytes;
+use kernel::{Credits, Timestamp, TransactionId, UserRowId};
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
+
+/// What configuration decides about writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rules {
+    /// The ledger's part.
+    pub ledger: Policy,
+    /// What a new user is given; none when zero.
+    pub welcome: Credits,
+    /// How long the welcome grant lives; for ever when absent.
+    pub welcome_life: Option<Duration>,
+}
+
+/// The rows that a batch looks at, as they stand.
+#[derive(Debug, Default)]
+pub struct Working {
+    /// Accounts; what was looked for and is absent is not in here.
+    pub accounts: HashMap<UserRowId, Account>,
+    /// Users and addresses.
+    pub directory: Directory,
+    /// What a reference was applied to.
+    pub references: HashMap<(UserRowId, String), Entry>,
+    /// Entries to refund.
+    pub originals: HashMap<TransactionId, Original>,
+    /// Whose a usage record is.
+    pub usage_owners: HashMap<i64, UserRowId>,
+    /// The record of an event.
+    pub events: HashMap<(UserRowId, String), i64>,
+    /// The answers of idempotency keys, by caller and key.
+    pub answers: HashMap<(String, String), StoredAnswer>,
+}
+
+/// The first answer to a key.
+#[derive(Debug, Clone)]
+pub struct StoredAnswer {
+    /// Whose key, which key, which request.
+    pub key: IdempotencyKey,
+    /// The body.
+    pub body: Bytes,
+}
+
+/// What a batch writes. Keys are ordered, so that every writer locks rows in the same order.
+#[derive(Debug, Default)]
+pub struct Changes {
+    /// Users that are made.
+    pub new_users: Vec<User>,
+    /// Users that are changed, with the `updated_at` that was read.
+    pub users: BTreeMap<UserRowId, (Timestamp, User)>,
+    /// Touched accounts, with the version that was read; absent for a new account.
+    pub accounts: BTreeMap<UserRowId, Option<i64>>,
+    /// Grants that are issued.
+    pub new_grants: BTreeMap<(UserRowId, i64), Grant>,
+    /// Grants that are changed.
+    pub grants: BTreeMap<(UserRowId, i64), Grant>,
+    /// Entries, in the order in which they happened.
+    pub entries: Vec<Entry>,
+    /// Accounts whose expiries are written down, and up to when.
+    pub settled: Vec<(UserRowId, Timestamp)>,
+    /// Usage records.
+    pub usage: Vec<UsageRecord>,
+    /// What their buckets move by.
+    pub rollups: BTreeMap<Key, Sums>,
+    /// Answers to keep.
+    pub answers: Vec<StoredAnswer>,
+}
+
+impl Changes {
+    /// Whether there is nothing to write.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.new_users.is_empty()
+            && self.users.is_empty()
+            && self.accounts.is_empty()
+            && self.settled.is_empty()
+            && self.usage.is_empty()
+            && self.answers.is_empty()
+    }
+}
+
+/// One batch being decided.
+pub struct Plan<'a> {
+    /// What was loaded; it follows what is decided.
+    pub working: &'a mut Working,
+    /// Where ids come from.
+    pub ids: &'a mut Ids,
+    /// What configuration says.
+    pub rules: Rules,
+    /// When the batch happens.
+    pub now: Timestamp,
+    /// What is to be written.
+    pub changes: Changes,
+}
+
+impl Plan<'_> {
+    /// Decides the jobs in order; the changes hold what the accepted ones write.
+    pub fn run(&mut self, jobs: &[&Job]) -> Vec<Result<Reply, WriteError>> {
+        let replies = jobs.iter().map(|job| self.job(job)).collect();
+        for (user, read) in &self.changes.accounts {
+            if let Some(account) = self.working.accounts.get_mut(user) {
+                account.version = read.map_or(1, |version| version + 1);
+            }
+        }
+        replies
+    }
+
+    fn job(&mut self, job: &Job) -> Result<Reply, WriteError> {
+        let Some((key, respond)) = &job.keyed else {
+            return self.command(&job.command).map(Reply::Done);
+        };
+        let address = (key.caller.clone(), key.key.clone());
+        if let Some(stored) = self.working.answers.get(&address) {
+            return if stored.key.fingerprint == key.fingerprint {
+                Ok(Reply::Answer(Answer { body: stored.body.clone(), replayed: true }))
+            } else {
+                Err(WriteError::IdempotencyMismatch)
+            };
+        }
+        let body = respond(&self.command(&job.command)?);
+        let stored = StoredAnswer { key: key.clone(), body: body.clone() };
+        self.working.answers.insert(address, stored.clone());
+        self.changes.answers.push(stored);
+        Ok(Reply::Answer(Answer { body, replayed: false }))
+    }
+
+    fn command(&mut self, command: &Command) -> Result<Done, WriteError> {
+        match command {
+            Command::Ledger(user, command) => self.ledger(*user, command),
+            Command::Ensure(ensure) => self.ensure(ensure),
+            Command::Patch(patch) => {
+                let read = self.working.directory.live(&patch.auth0_id)?.updated_at;
+                let user = self.working.directory.patch(patch, self.now)?;
+                Ok(self.changed_user(read, user))
+            }
+            Command::Delete(delete) => {
+                let read = self.working.directory.live(&delete.auth0_id)?.updated_at;
+                let user = self.working.directory.delete(delete, self.now)?;
+                self.close(user.id, true);
+                Ok(self.changed_user(read, user))
+            }
+            Command::Usage(record) => self.usage(record),
+        }
+    }
+
+    fn ledger(&mut self, user: UserRowId, command: &LedgerCommand) -> Result<Done, WriteError> {
+        let working = &mut *self.working;
+        let account =
+            working.accounts.get_mut(&user).ok_or(crate::credits::Rejection::UnknownAccount)?;
+        let read = account.version;
+        let now = self.now.max(account.updated_at);
+        let facts = match command {
+            LedgerCommand::Consume(consume) => Facts {
+                usage_owner: consume.usage_record_id.and_then(|id| working.usage_owners.get(&id).copied()),
+                ..Facts::default()
+            },
+            LedgerCommand::Issue(Issue { reference_id: Some(reference), .. }) => Facts {
+                reference: working.references.get(&(user, reference.clone())),
+                ..Facts::default()
+            },
+            LedgerCommand::Refund(refund) => {
+                Facts { original: working.originals.get(&refund.original), ..Facts::default() }
+            }
+            LedgerCommand::Issue(_) | LedgerCommand::Settle => Facts::default(),
+        };
+        let decision = decide(account, command, &facts, now, self.rules.ledger)?;
+        let available = account.available(now);
+        if let Some(entry) = decision.existing {
+            return Ok(Done::Entry { entry: Box::new(entry), available });
+        }
+        if matches!(command, LedgerCommand::Settle) {
+            self.changes.settled.push((user, now));
+        }
+        let written = self.write(user, Some(read), decision).map_err(internal)?;
+        Ok(match written {
+            Some(entry) if !matches!(command, LedgerCommand::Settle) => {
+                Done::Entry { entry: Box::new(entry), available }
+            }
+            _ => Done::Settled,
+        })
+    }
+
+    /// Seals what the ledger decided, and notes it as changes; gives back the last entry.
+    fn write(
+        &mut self,
+        user: UserRowId,
+        read: Option<i64>,
+        decision: Decision,
+    ) -> Result<Option<Entry>, DbError> {
+        if decision.entries.is_empty() {
+            return Ok(None);
+        }
+        self.changes.accounts.entry(user).or_insert(read);
+        let Some(account) = self.working.accounts.get_mut(&user) else { return Ok(None) };
+        let mut last = None;
+        let issued: Vec<i64> =
+            decision.entries.iter().filter(|entry| entry.grant.is_some()).map(|entry| entry.seq).collect();
+        for mut entry in decision.entries {
+            entry.id = self.ids.entries.take()?;
+            entry.prev_hash = account.head;
+            entry.hash = chain::hash(&entry);
+            account.head = entry.hash;
+            if let Some(reference) = &entry.cause.reference_id {
+                self.working.references.insert((user, reference.clone()), entry.clone());
+            }
+            if let Some(original) = entry
+                .cause
+                .reverses
+                .and_then(|seq| self.working.originals.get_mut(&TransactionId { user, seq }))
+            {
+                original.refunded = Credits::from_micro(original.refunded.micro() + entry.amount.micro());
+            }
+            last = Some(entry.clone());
+            self.changes.entries.push(entry);
+        }
+        for grant in decision.grants {
+            let key = (user, grant.seq);
+            if issued.contains(&grant.seq) || self.changes.new_grants.contains_key(&key) {
+                self.changes.new_grants.insert(key, grant);
+            } else {
+                self.changes.grants.insert(key, grant);
+            }
+        }
+        Ok(last)
+    }
+
+    fn ensure(&mut self, ensure: &Ensure) -> Result<Done, WriteError> {
+        let known = self.working.directory.by_id.get(&ensure.auth0_id).cloned().flatten();
+        let fresh = match known {
+            Some(_) => UserRowId(0),
+            None => UserRowId(self.ids.users.take().map_err(internal)?),
+        };
+        let user = self.working.directory.ensure(ensure, || fresh, self.now)?;
+        if let Some(before) = known {
+            if before.deleted_at.is_some() {
+                self.close(user.id, false);
+            }
+            return Ok(if before == user {
+                self.user_done(user, false)
+            } else {
+                self.changed_user(before.updated_at, user)
+            });
+        }
+        self.changes.new_users.push(user.clone());
+        self.changes.accounts.insert(user.id, None);
+        self.working.accounts.insert(user.id, Account::new(user.id, self.now));
+        if self.rules.welcome > Credits::ZERO {
+            self.welcome(user.id)?;
+        }
+        Ok(self.user_done(user, true))
+    }
+
+    fn welcome(&mut self, user: UserRowId) -> Result<(), WriteError> {
+        let command = LedgerCommand::Issue(Issue {
+            kind: EntryKind::Grant,
+            amount: self.rules.welcome,
+            source: Source::Signup,
+            priority: 0,
+            effective_at: None,
+            expires_at: self.rules.welcome_life.map(|life| self.now.plus(life)),
+            reference_id: None,
+            note: Note {
+                description: Some("Welcome credits".to_owned()),
+                origin: Origin { actor: "system".to_owned(), ..Origin::default() },
+                ..Note::default()
+            },
+        });
+        if let Some(account) = self.working.accounts.get_mut(&user) {
+            let decision = decide(account, &command, &Facts::default(), self.now, self.rules.ledger)?;
+            self.write(user, None, decision).map_err(internal)?;
+        }
+        Ok(())
+    }
+
+    fn close(&mut self, user: UserRowId, closed: bool) {
+        if let Some(account) = self.working.accounts.get_mut(&user) {
+            self.changes.accounts.entry(user).or_insert(Some(account.version));
+            account.closed = closed;
+        }
+    }
+
+    fn changed_user(&mut self, read: Timestamp, user: User) -> Done {
+        match self.changes.new_users.iter_mut().find(|other| other.id == user.id) {
+            Some(new) => *new = user.clone(),
+            None => self.changes.users.entry(user.id).or_insert((read, user.clone())).1 = user.clone(),
+        }
+        self.user_done(user, false)
+    }
+
+    fn user_done(&self, user: User, created: bool) -> Done {
+        let account = self.working.accounts.get(&user.id);
+        Done::User {
+            created,
+            available: account.map_or(Credits::ZERO, |account| account.available(self.now)),
+            credits_total: account.map_or(Credits::ZERO, |account| account.credits_total),
+            user: Box::new(user),
+        }
+    }
+
+    fn usage(&mut self, record: &Record) -> Result<Done, WriteError> {
+        let known = |working: &Working, user: &UserRowId| {
+            working.accounts.get(user).is_some_and(|account| !account.closed)
+        };
+        if record.atomic {
+            let unknown = record.records.iter().position(|new| !known(self.working, &new.user));
+            if let Some(at) = unknown {
+                return Err(WriteError::UsageUser(at, record.records[at].auth0_id.clone()));
+            }
+        }
+        let mut outcomes = Vec::with_capacity(record.records.len());
+        for new in &record.records {
+            if !known(self.working, &new.user) {
+                outcomes.push(Outcome::UnknownUser(new.auth0_id.clone()));
+                continue;
+            }
+            let event = new.event_id.clone().map(|event| (new.user, event));
+            if let Some(id) = event.as_ref().and_then(|event| self.working.events.get(event)) {
+                outcomes.push(Outcome::Duplicate(*id));
+                continue;
+            }
+            let written = UsageRecord {
+                id: self.ids.usage.take().map_err(internal)?,
+                user: new.user,
+                created_at: new.created_at.unwrap_or(self.now),
+                recorded_at: self.now,
+                event_id: new.event_id.clone(),
+                facts: new.facts.clone(),
+            };
+            self.working.events.extend(event.map(|event| (event, written.id)));
+            rollup::add(&mut self.changes.rollups, &written);
+            self.changes.usage.push(written.clone());
+            outcomes.push(Outcome::Recorded(Box::new(written)));
+        }
+        Ok(Done::Usage(outcomes))
+    }
+}
+
+fn internal(error: DbError) -> WriteError {
+    WriteError::Internal(error.to_string())
+}

@@ -1,0 +1,265 @@
+//! The writer on PostgreSQL: lanes that share the database with other replicas.
+//!
+//! A batch is tried with what the lane remembers of its accounts, and the update demands that each
+//! account still has the version that was read: then a batch is one round trip and a commit. Where
+//! another replica was faster, the batch is decided anew with the rows locked, in the order of
+//! their keys. A refusal is never given on a memory: what a remembered account refuses is decided
+//! again on what the database says now.
+
+use super::ids::{FETCH, Ids};
+use super::needs::Needs;
+use super::plan::{Changes, Plan, Rules, StoredAnswer, Working};
+use super::{ACCOUNTS_MAX, BATCH_MAX, IdempotencyKey, Job, Reply, Waiting, WriteError};
+use crate::credits::{self, Account};
+use crate::db::postgres::Postgres;
+use crate::db::{DbError, write};
+use crate::measure;
+use crate::{usage, users};
+use deadpool_postgres::Object;
+use kernel::{Clock, UserRowId};
+use std::collections::HashMap;
+use std::time::Instant;
+use tokio::sync::{mpsc, oneshot};
+
+/// How many lanes write at once; two beat one and four on two cores.
+pub const LANES: usize = 2;
+/// How often a batch that meets others on its rows is tried before it is refused.
+const ATTEMPTS: usize = 6;
+
+/// Starts one lane. It ends when its queue is closed and empty.
+pub fn start(
+    db: Postgres,
+    rules: Rules,
+    clock: Clock,
+    mut queue: mpsc::Receiver<Waiting>,
+    done: oneshot::Sender<()>,
+) {
+    let mut lane = Lane { db, rules, clock, ids: Ids::default(), accounts: HashMap::new() };
+    tokio::spawn(async move {
+        let mut batch = Vec::with_capacity(BATCH_MAX);
+        while queue.recv_many(&mut batch, BATCH_MAX).await > 0 {
+            let started = Instant::now();
+            let (jobs, ways_back): (Vec<Job>, Vec<_>) = batch.drain(..).unzip();
+            let replies = lane.commit(&jobs.iter().collect::<Vec<_>>()).await;
+            measure::batch(jobs.len(), started.elapsed());
+            for (way_back, reply) in ways_back.into_iter().zip(replies) {
+                let _ = way_back.send(reply);
+            }
+        }
+        let _ = done.send(());
+    });
+}
+
+/// How much of what is remembered is trusted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Trust {
+    /// Remembered accounts are used; the write finds out whether they are true.
+    Memory,
+    /// Everything is read now; the write finds out whether it stayed so.
+    Reading,
+    /// Everything is read under lock.
+    Lock,
+}
+
+/// One lane.
+struct Lane {
+    db: Postgres,
+    rules: Rules,
+    clock: Clock,
+    ids: Ids,
+    accounts: HashMap<UserRowId, Account>,
+}
+
+/// A reply, or nothing where it rests on a memory that must be checked.
+type Checked = Option<Result<Reply, WriteError>>;
+
+impl Lane {
+    async fn commit(&mut self, jobs: &[&Job]) -> Vec<Result<Reply, WriteError>> {
+        let mut replies: Vec<Checked> = jobs.iter().map(|_| None).collect();
+        let mut trust = Trust::Memory;
+        for _ in 0..ATTEMPTS {
+            let open: Vec<usize> = (0..jobs.len()).filter(|at| replies[*at].is_none()).collect();
+            if open.is_empty() {
+                break;
+            }
+            let of_open: Vec<&Job> = open.iter().map(|at| jobs[*at]).collect();
+            match self.attempt(&of_open, trust).await {
+                Ok(checked) => {
+                    open.into_iter().zip(checked).for_each(|(at, reply)| replies[at] = reply);
+                    trust = Trust::Reading;
+                }
+                Err(DbError::Conflict(why)) => {
+                    tracing::debug!(%why, jobs = open.len(), "another writer was faster; deciding again under lock");
+                    trust = Trust::Lock;
+                }
+                Err(DbError::Unavailable(why)) => {
+                    tracing::error!(error = %why, jobs = open.len(), "the batch was not written");
+                    open.iter().for_each(|at| replies[*at] = Some(Err(WriteError::Unavailable(why.clone()))));
+                }
+                Err(DbError::Internal(why)) if open.len() == 1 => {
+                    tracing::error!(error = %why, "the command was not written");
+                    replies[open[0]] = Some(Err(WriteError::Internal(why)));
+                }
+                Err(DbError::Internal(why)) => {
+                    tracing::warn!(error = %why, jobs = open.len(), "the batch failed; each command goes alone");
+                    for at in open {
+                        replies[at] = Box::pin(self.commit(&[jobs[at]])).await.pop();
+                    }
+                }
+            }
+        }
+        let gave_up = || Err(WriteError::Unavailable("other writers kept changing the same rows".to_owned()));
+        replies.into_iter().map(|reply| reply.unwrap_or_else(gave_up)).collect()
+    }
+
+    async fn attempt(&mut self, jobs: &[&Job], trust: Trust) -> Result<Vec<Checked>, DbError> {
+        let needs = Needs::of(jobs);
+        let connection = self.db.connection().await?;
+        if trust == Trust::Lock {
+            connection.batch_execute("BEGIN").await?;
+        }
+        let answer = self.decide_and_write(&connection, jobs, &needs, trust).await;
+        if answer.is_err() {
+            // Where the connection is gone, so is its transaction.
+            let _ = connection.batch_execute("ROLLBACK").await;
+        }
+        answer
+    }
+
+    async fn decide_and_write(
+        &mut self,
+        connection: &Object,
+        jobs: &[&Job],
+        needs: &Needs,
+        trust: Trust,
+    ) -> Result<Vec<Checked>, DbError> {
+        let (mut working, remembered) = self.load(connection, needs, trust).await?;
+        let now = self.clock.now();
+        let grants = working.accounts.values().flat_map(|account| &account.grants);
+        let due = grants.filter(|grant| grant.expired(now)).count();
+        self.reserve(needs, jobs.len() + due).await?;
+        let mut plan =
+            Plan { working: &mut working, ids: &mut self.ids, rules: self.rules, now, changes: Changes::default() };
+        let replies = plan.run(jobs);
+        let changes = plan.changes;
+
+        let mut writes = users::engine::postgres::writes(&changes);
+        writes.extend(credits::engine::postgres::writes(&changes, &working));
+        writes.extend(usage::engine::postgres::writes(&changes));
+        if !changes.answers.is_empty() {
+            writes.push(keep_answers(&changes, now));
+        }
+        if !writes.is_empty() {
+            write::run(connection, &writes, trust != Trust::Lock).await?;
+        }
+        if !writes.is_empty() || trust == Trust::Lock {
+            connection.batch_execute("COMMIT").await?;
+        }
+        drop(writes);
+        self.remember(working.accounts);
+        let unsure = |reply: &Result<Reply, WriteError>| {
+            remembered && matches!(reply, Err(WriteError::Credits(_) | WriteError::UsageUser(..)))
+        };
+        Ok(replies.into_iter().map(|reply| if unsure(&reply) { None } else { Some(reply) }).collect())
+    }
+
+    /// Loads what the batch needs, and says whether any of it was only remembered.
+    async fn load(
+        &mut self,
+        connection: &Object,
+        needs: &Needs,
+        trust: Trust,
+    ) -> Result<(Working, bool), DbError> {
+        let mut working = Working::default();
+        users::engine::postgres::load(connection, needs, &mut working.directory).await?;
+        let mut wanted: Vec<UserRowId> =
+            working.directory.by_id.values().flatten().map(|user| user.id).collect();
+        let mut remembered = false;
+        for id in &needs.accounts {
+            // Moved out: if the batch fails, the memory of it is gone with it.
+            match self.accounts.remove(id).filter(|_| trust == Trust::Memory && !wanted.contains(id)) {
+                Some(account) => {
+                    remembered = true;
+                    working.accounts.insert(*id, account);
+                }
+                None => wanted.push(*id),
+            }
+        }
+        wanted.sort_unstable();
+        wanted.dedup();
+        credits::engine::postgres::accounts(connection, &wanted, trust == Trust::Lock, &mut working).await?;
+        credits::engine::postgres::load(connection, needs, &mut working).await?;
+        usage::engine::postgres::load(connection, needs, &mut working).await?;
+        load_answers(connection, needs, &mut working).await?;
+        Ok((working, remembered))
+    }
+
+    async fn reserve(&mut self, needs: &Needs, entries: usize) -> Result<(), DbError> {
+        let wanted = [
+            (&mut self.ids.users, needs.fresh_users),
+            (&mut self.ids.entries, entries),
+            (&mut self.ids.usage, needs.fresh_usage),
+        ];
+        for (block, wanted) in wanted {
+            let lacking = block.lacking(wanted);
+            if lacking > 0 {
+                // On a connection of its own, so that no transaction holds the counter's row.
+                let connection = self.db.connection().await?;
+                let statement = connection.prepare_cached(FETCH).await?;
+                let row = connection.query_one(&statement, &[&block.name, &lacking]).await?;
+                block.refill(row.try_get(0)?, lacking);
+            }
+        }
+        Ok(())
+    }
+
+    fn remember(&mut self, accounts: HashMap<UserRowId, Account>) {
+        if self.accounts.len() > ACCOUNTS_MAX {
+            self.accounts.clear();
+        }
+        self.accounts.extend(accounts);
+    }
+}
+
+async fn load_answers(connection: &Object, needs: &Needs, working: &mut Working) -> Result<(), DbError> {
+    if needs.keys.is_empty() {
+        return Ok(());
+    }
+    let statement = connection
+        .prepare_cached(
+            "SELECT i.caller, i.key, i.fingerprint, i.body FROM idempotency_keys i \
+             JOIN UNNEST($1::text[], $2::text[]) AS t(caller, key) ON t.caller = i.caller AND t.key = i.key",
+        )
+        .await?;
+    let (callers, keys): (Vec<&str>, Vec<&str>) =
+        needs.keys.iter().map(|(caller, key)| (caller.as_str(), key.as_str())).unzip();
+    for row in connection.query(&statement, &[&callers, &keys]).await? {
+        let fingerprint: Vec<u8> = row.try_get(2)?;
+        let fingerprint = fingerprint
+            .try_into()
+            .map_err(|_| DbError::Internal("idempotency_keys.fingerprint is not 32 bytes long".to_owned()))?;
+        let key = IdempotencyKey { caller: row.try_get(0)?, key: row.try_get(1)?, fingerprint };
+        let body: Vec<u8> = row.try_get(3)?;
+        let address = (key.caller.clone(), key.key.clone());
+        working.answers.insert(address, StoredAnswer { key, body: body.into() });
+    }
+    Ok(())
+}
+
+fn keep_answers<'a>(changes: &'a Changes, now: kernel::Timestamp) -> write::Write<'a> {
+    // Sorted, so that two batches that claim the same keys wait for each other in one order.
+    let mut answers: Vec<&'a StoredAnswer> = changes.answers.iter().collect();
+    answers.sort_by(|a, b| (&a.key.caller, &a.key.key).cmp(&(&b.key.caller, &b.key.key)));
+    write::Write::rows(
+        "INSERT INTO idempotency_keys (caller, key, fingerprint, status, body, created_at) \
+         SELECT t.caller, t.key, t.fingerprint, 200, t.body, t.created_at \
+         FROM UNNEST($1::text[], $2::text[], $3::bytea[], $4::bytea[], $5::bigint[]) \
+         AS t(caller, key, fingerprint, body, created_at)",
+        answers.len(),
+    )
+    .column(answers.iter().map(|answer| answer.key.caller.as_str()).collect::<Vec<_>>().into_iter())
+    .column(answers.iter().map(|answer| answer.key.key.as_str()).collect::<Vec<_>>().into_iter())
+    .column(answers.iter().map(|answer| answer.key.fingerprint.to_vec()).collect::<Vec<_>>().into_iter())
+    .column(answers.iter().map(|answer| answer.body.to_vec()).collect::<Vec<_>>().into_iter())
+    .column(answers.iter().map(|_| now.micros()).collect::<Vec<_>>().into_iter())
+}

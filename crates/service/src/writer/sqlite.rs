@@ -1,0 +1,185 @@
+//! The writer on SQLite: one thread, one connection, every account it met in memory.
+//!
+//! Nobody else writes the file (the process holds its lock), so the memory is the truth and a
+//! batch is: decide, write, one fsync.
+
+use super::ids::{FETCH, Ids};
+use super::needs::Needs;
+use super::plan::{Changes, Plan, Rules, StoredAnswer, Working};
+use super::{ACCOUNTS_MAX, BATCH_MAX, IdempotencyKey, Job, Reply, Waiting, WriteError};
+use crate::credits::Account;
+use crate::db::DbError;
+use crate::measure;
+use crate::{credits, db, usage, users};
+use kernel::{Clock, UserRowId};
+use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
+use std::collections::HashMap;
+use std::time::Instant;
+use tokio::sync::{mpsc, oneshot};
+
+/// Starts the thread. It ends when the queue is closed and empty.
+///
+/// # Errors
+/// [`DbError`] when the database cannot be opened for writing.
+pub fn start(
+    db: &db::sqlite::Sqlite,
+    rules: Rules,
+    clock: Clock,
+    mut queue: mpsc::Receiver<Waiting>,
+    done: oneshot::Sender<()>,
+) -> Result<(), DbError> {
+    let connection = db.writing_connection()?;
+    let mut engine = Engine { connection, rules, clock, ids: Ids::default(), accounts: HashMap::new() };
+    std::thread::Builder::new()
+        .name("writer".to_owned())
+        .spawn(move || {
+            let mut batch = Vec::with_capacity(BATCH_MAX);
+            // What queued while the last commit ran is the next batch: it grows with load only.
+            while queue.blocking_recv_many(&mut batch, BATCH_MAX) > 0 {
+                let (jobs, ways_back): (Vec<Job>, Vec<_>) = batch.drain(..).unzip();
+                for (way_back, reply) in ways_back.into_iter().zip(engine.commit(&jobs)) {
+                    let _ = way_back.send(reply);
+                }
+            }
+            let _ = done.send(());
+        })
+        .map_err(|e| DbError::Internal(format!("the writer thread did not start: {e}")))?;
+    Ok(())
+}
+
+struct Engine {
+    connection: Connection,
+    rules: Rules,
+    clock: Clock,
+    ids: Ids,
+    accounts: HashMap<UserRowId, Account>,
+}
+
+impl Engine {
+    /// Commits the jobs together, or each on its own when together they fail.
+    fn commit(&mut self, jobs: &[Job]) -> Vec<Result<Reply, WriteError>> {
+        let started = Instant::now();
+        let replies = match self.attempt(jobs) {
+            Ok(replies) => replies,
+            Err(DbError::Unavailable(why)) => {
+                tracing::error!(error = %why, jobs = jobs.len(), "the batch was not written");
+                jobs.iter().map(|_| Err(WriteError::Unavailable(why.clone()))).collect()
+            }
+            Err(why) if jobs.len() == 1 => {
+                tracing::error!(error = %why, "the command was not written");
+                vec![Err(WriteError::Internal(why.to_string()))]
+            }
+            Err(why) => {
+                tracing::warn!(error = %why, jobs = jobs.len(), "the batch failed; each command goes alone");
+                jobs.iter().flat_map(|job| self.commit(std::slice::from_ref(job))).collect()
+            }
+        };
+        measure::batch(jobs.len(), started.elapsed());
+        replies
+    }
+
+    fn attempt(&mut self, jobs: &[Job]) -> Result<Vec<Result<Reply, WriteError>>, DbError> {
+        let jobs: Vec<&Job> = jobs.iter().collect();
+        let needs = Needs::of(&jobs);
+        let mut working = self.load(&needs)?;
+        let now = self.clock.now();
+        let due: usize = working
+            .accounts
+            .values()
+            .map(|account| account.grants.iter().filter(|grant| grant.expired(now)).count())
+            .sum();
+        self.reserve(&needs, jobs.len() + due)?;
+        let mut plan =
+            Plan { working: &mut working, ids: &mut self.ids, rules: self.rules, now, changes: Changes::default() };
+        let replies = plan.run(&jobs);
+        let changes = plan.changes;
+        if !changes.is_empty() {
+            // What was decided is dropped with `working` if this fails, and read again from the file.
+            self.write(&changes, &working)?;
+        }
+        if self.accounts.len() > ACCOUNTS_MAX {
+            self.accounts.clear();
+        }
+        self.accounts.extend(working.accounts);
+        Ok(replies)
+    }
+
+    fn load(&mut self, needs: &Needs) -> Result<Working, DbError> {
+        let connection = &self.connection;
+        let mut working = Working::default();
+        users::engine::sqlite::load(connection, needs, &mut working.directory)?;
+        let of_users = working.directory.by_id.values().flatten().map(|user| user.id);
+        for id in needs.accounts.iter().copied().chain(of_users) {
+            if working.accounts.contains_key(&id) {
+                continue;
+            }
+            let account = match self.accounts.remove(&id) {
+                Some(account) => Some(account),
+                None => credits::engine::sqlite::account(connection, id)?,
+            };
+            working.accounts.extend(account.map(|account| (id, account)));
+        }
+        credits::engine::sqlite::load(connection, needs, &mut working)?;
+        usage::engine::sqlite::load(connection, needs, &mut working)?;
+        let mut answer = connection.prepare_cached(
+            "SELECT fingerprint, body FROM idempotency_keys WHERE caller = ?1 AND key = ?2",
+        )?;
+        for (caller, key) in &needs.keys {
+            let found = answer
+                .query_row(params![caller, key], |row| Ok((row.get(0)?, row.get::<_, Vec<u8>>(1)?)))
+                .optional()?;
+            if let Some((fingerprint, body)) = found {
+                let stored = IdempotencyKey { caller: caller.clone(), key: key.clone(), fingerprint };
+                let stored = StoredAnswer { key: stored, body: body.into() };
+                working.answers.insert((caller.clone(), key.clone()), stored);
+            }
+        }
+        Ok(working)
+    }
+
+    /// Fetches ids in a small transaction of its own, so that a batch that fails keeps them.
+    fn reserve(&mut self, needs: &Needs, entries: usize) -> Result<(), DbError> {
+        let wanted = [
+            (&mut self.ids.users, needs.fresh_users),
+            (&mut self.ids.entries, entries),
+            (&mut self.ids.usage, needs.fresh_usage),
+        ];
+        for (block, wanted) in wanted {
+            let lacking = block.lacking(wanted);
+            if lacking > 0 {
+                let sql = FETCH.replace('$', "?");
+                let first = self.connection.query_row(&sql, params![block.name, lacking], |row| row.get(0))?;
+                block.refill(first, lacking);
+            }
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, changes: &Changes, working: &Working) -> Result<(), DbError> {
+        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        users::engine::sqlite::write(&transaction, changes)?;
+        credits::engine::sqlite::write(&transaction, changes, working)?;
+        usage::engine::sqlite::write(&transaction, changes)?;
+        if !changes.answers.is_empty() {
+            let mut insert = transaction.prepare_cached(
+                "INSERT INTO idempotency_keys (caller, key, fingerprint, status, body, created_at) \
+                 VALUES (?1, ?2, ?3, 200, ?4, ?5)",
+            )?;
+            let now = self.clock.now().micros();
+            for answer in &changes.answers {
+                let key = &answer.key;
+                insert.execute(params![key.caller, key.key, key.fingerprint, &answer.body[..], now])?;
+            }
+        }
+        transaction.commit()?;
+        Ok(())
+    }
+}
+
+/// Refuses to go on when a statement did not write exactly the row it was meant to.
+///
+/// # Errors
+/// [`DbError::Conflict`].
+pub fn exactly_one(written: usize, what: &str) -> Result<(), DbError> {
+    if written == 1 { Ok(()) } else { Err(DbError::Conflict(format!("{what}: {written} rows were written, not 1"))) }
+}
