@@ -1,5 +1,20 @@
 //! The User Service as a library: what `main` starts and what tests drive.
+//!
+//! Reading order: [`app`] (what every request can reach), [`boot`] (the only wiring), [`http`]
+//! (around every request), [`auth`] (who asks and what it may), [`db`] and [`writer`] (how rows are
+//! read and changed), then the product: [`users`], [`usage`], [`credits`], [`ops`].
 
+pub mod app;
+pub mod auth;
+pub mod boot;
 pub mod cli;
 pub mod config;
+pub mod credits;
+pub mod db;
+pub mod http;
+pub mod measure;
+pub mod ops;
 pub mod telemetry;
+pub mod usage;
+pub mod users;
+pub mod writer;

@@ -1,0 +1,116 @@
+//! From a request's headers to a principal.
+
+use super::config::{AuthConfig, AuthConfigError};
+use super::jwt::Verifier;
+use super::principal::{Principal, Scopes, ServicePrincipal};
+use super::token::Refusal;
+use aws_lc_rs::constant_time::verify_slices_are_equal;
+use axum::http::{HeaderMap, HeaderName, header::AUTHORIZATION};
+use kernel::{Clock, Secret};
+
+/// The header of service keys.
+const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
+
+/// What every service key that is made by this service starts with; no token does.
+const KEY_PREFIX: &[u8] = b"usk_";
+
+/// Why a request has no principal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum AuthError {
+    /// It carries no credentials.
+    #[error("no credentials")]
+    Missing,
+    /// Its credentials are not accepted; the debug log knows why.
+    #[error("credentials that are not accepted")]
+    Invalid,
+    /// Its token cannot be judged, because the provider's keys were never fetched.
+    #[error("the identity provider's keys are unavailable")]
+    KeysUnavailable,
+}
+
+/// Turns credentials into principals.
+pub struct Authenticator {
+    service_key: Option<(Secret, ServicePrincipal)>,
+    verifier: Verifier,
+}
+
+/// What a request shows, as bytes of its headers.
+enum Credential<'a> {
+    Key(&'a [u8]),
+    Bearer(&'a [u8]),
+}
+
+impl Authenticator {
+    /// Prepares what is configured; with Auth0 it must be called inside a tokio runtime, because
+    /// the keys are fetched in the background for as long as the authenticator lives.
+    ///
+    /// # Errors
+    /// [`AuthConfigError`] names the key of the configuration that cannot work.
+    pub fn new(config: AuthConfig, clock: Clock) -> Result<Self, AuthConfigError> {
+        let AuthConfig { auth0, supabase, service_key, admin_role } = config;
+        if service_key.as_ref().is_some_and(|key| key.expose().is_empty()) {
+            return Err(AuthConfigError::ServiceKey);
+        }
+        let bootstrap = ServicePrincipal { key_id: "bootstrap".into(), scopes: Scopes::all_but_admin() };
+        Ok(Self {
+            service_key: service_key.map(|key| (key, bootstrap)),
+            verifier: Verifier::new(auth0.as_ref(), supabase.as_ref(), admin_role, clock)?,
+        })
+    }
+
+    /// The principal of a request with these headers.
+    ///
+    /// # Errors
+    /// [`AuthError`]; the credentials themselves are in no error and no log.
+    pub async fn authenticate(&self, headers: &HeaderMap) -> Result<Principal, AuthError> {
+        match credential(headers)? {
+            Credential::Key(key) => self.service(key).ok_or(AuthError::Invalid),
+            Credential::Bearer(value) => match self.service(value) {
+                Some(service) => Ok(service),
+                None if value.starts_with(KEY_PREFIX) => Err(AuthError::Invalid),
+                None => self.verifier.verify(value).await.map(Principal::User).map_err(refused),
+            },
+        }
+    }
+
+    /// Whether tokens of every configured provider can be judged now.
+    #[must_use]
+    pub fn ready(&self) -> bool {
+        self.verifier.ready()
+    }
+
+    fn service(&self, key: &[u8]) -> Option<Principal> {
+        let (secret, principal) = self.service_key.as_ref()?;
+        verify_slices_are_equal(secret.expose().as_bytes(), key).ok()?;
+        Some(Principal::Service(principal.clone()))
+    }
+}
+
+fn refused(refusal: Refusal) -> AuthError {
+    tracing::debug!(reason = %refusal, "token refused");
+    match refusal {
+        Refusal::KeysUnavailable => AuthError::KeysUnavailable,
+        _ => AuthError::Invalid,
+    }
+}
+
+/// The one credential of a request; two are refused, for it would be unclear who acts.
+fn credential(headers: &HeaderMap) -> Result<Credential<'_>, AuthError> {
+    let mut keys = headers.get_all(API_KEY).iter();
+    let mut authorizations = headers.get_all(AUTHORIZATION).iter();
+    match (keys.next(), authorizations.next()) {
+        (None, None) => Err(AuthError::Missing),
+        (Some(key), None) if keys.next().is_none() => Ok(Credential::Key(key.as_bytes().trim_ascii())),
+        (None, Some(value)) if authorizations.next().is_none() => {
+            bearer(value.as_bytes()).map(Credential::Bearer).ok_or(AuthError::Invalid)
+        }
+        _ => Err(AuthError::Invalid),
+    }
+}
+
+/// What follows the scheme `Bearer`, in upper or lower case.
+fn bearer(value: &[u8]) -> Option<&[u8]> {
+    let (scheme, rest) = value.split_at_checked(b"Bearer".len())?;
+    let parted = rest.first() == Some(&b' ');
+    (scheme.eq_ignore_ascii_case(b"Bearer") && parted).then(|| rest.trim_ascii())
+}
