@@ -6,6 +6,10 @@ use crate::bodies::CONSUME_MICROS;
 use crate::cases::Books;
 use crate::users::User;
 use serde::Serialize;
+use std::time::{Duration, Instant};
+
+/// A request's own limit in the service is 30 s.
+const SETTLE_LIMIT: Duration = Duration::from_secs(60);
 
 /// The state of the books before a row is driven.
 pub struct Opening {
@@ -39,7 +43,7 @@ impl Opening {
         acknowledged: u64,
         in_flight: usize,
     ) -> Fallible<Closing> {
-        let moved = total(api, users, self.books).await? - self.total;
+        let moved = self.settled(api, users).await? - self.total;
         let unit = match self.books {
             Books::None => 1,
             Books::Credits => -CONSUME_MICROS,
@@ -49,6 +53,25 @@ impl Opening {
         let surplus = stored - i128::from(acknowledged);
         let balanced = moved % unit == 0 && (0..=in_flight as i128).contains(&surplus);
         Ok(Closing { acknowledged, stored, balanced })
+    }
+}
+
+impl Opening {
+    /// The total once it stands still: what was under way at the cut-off may still be finishing.
+    async fn settled(&self, api: &Api, users: &[User]) -> Fallible<i128> {
+        let begun = Instant::now();
+        let mut before = total(api, users, self.books).await?;
+        loop {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            let now = total(api, users, self.books).await?;
+            if now == before {
+                return Ok(now);
+            }
+            if begun.elapsed() > SETTLE_LIMIT {
+                return Err("the books still move though nobody sends anything".into());
+            }
+            before = now;
+        }
     }
 }
 

@@ -91,7 +91,7 @@ impl Server {
     }
 
     /// Stops the service with SIGTERM and fails unless it ended well.
-    pub fn stop(mut self) -> Fallible<Stopped> {
+    pub fn stop(&mut self) -> Fallible<Stopped> {
         match stop(&mut self.child, Signal::TERM, STOP_LIMIT) {
             Some(0) => Ok(Stopped { program: self.program.clone(), storage: self.storage.clone() }),
             code => Err(format!("SIGTERM ended the service with {code:?}: {}", self.log_tail()).into()),

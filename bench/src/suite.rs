@@ -6,7 +6,7 @@ use crate::api::Api;
 use crate::bodies;
 use crate::books::{self, Closing};
 use crate::cases::{self, Books, Case};
-use crate::engine::{Bed, Engine, EngineSet};
+use crate::engine::{Bed, Engine, EngineSet, Storage};
 use crate::open_loop::{self, Plan};
 use crate::server::Server;
 use crate::users::{self, User};
@@ -132,13 +132,31 @@ pub async fn run(options: Options) -> Fallible<bool> {
         let bed = Bed::prepare(engine).await?;
         findings.engines.push(bed.version());
         for &case in &chosen {
-            let mut session = Session::start(&bed, &options, program.clone(), case).await?;
-            session.measure(&mut findings).await?;
-            session.finish(&mut findings).await?;
+            // A case that breaks is a failure in the report; the others still have their say.
+            if let Err(error) = one_case(&bed, &options, program.clone(), case, &mut findings).await {
+                findings.fail(format!("{}: {}: {error}", engine.name(), case.name()));
+            }
             bed.discard(case.name()).await?;
         }
     }
     report::publish(&options, &findings)
+}
+
+async fn one_case(
+    bed: &Bed,
+    options: &Options,
+    program: PathBuf,
+    case: Case,
+    findings: &mut Findings,
+) -> Fallible<()> {
+    let mut session = Session::start(bed, options, program, case).await?;
+    let failed_before = findings.failures.len();
+    let outcome = session.measure(findings).await;
+    if outcome.is_err() || findings.failures.len() > failed_before {
+        eprintln!("the end of the service's log: {}", session.server.log_tail());
+    }
+    outcome?;
+    session.finish(findings).await
 }
 
 /// One case on one fresh server.
@@ -316,44 +334,56 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
+    /// The bare engine beside the batches that the service has just stored.
+    async fn bare(&self, storage: &Storage, findings: &Findings) -> Fallible<Bare> {
+        let engine = self.bed.engine().name();
+        let batches = findings.rows.iter().filter(|row| row.engine == engine && row.case == "usage_batch");
+        let best = batches.clone().filter_map(|row| row.records_per_second).fold(0.0, f64::max);
+        let stored: i128 = batches.filter_map(|row| row.books.as_ref()).map(|books| books.stored).sum();
+        if stored == 0 {
+            return Err(
+                "the service stored no batch, so there is nothing to compare the bare engine with".into()
+            );
+        }
+        let records = self.options.batch_records;
+        let goal = u64::try_from(stored)? * records as u64;
+        let limit = Duration::from_secs(self.options.seconds * self.options.connections.len() as u64);
+        let rates = bare::measure(storage, records, goal, limit).await?;
+        let bare_best = rates.iter().map(|(_, rate)| *rate).fold(0.0, f64::max);
+        Ok(Bare { engine, bare_per_second: rates, service_per_second: best, ratio: best / bare_best })
+    }
+
     /// Stops the server, verifies its ledger, and lets the bare engine try the same batches.
-    async fn finish(self, findings: &mut Findings) -> Fallible<()> {
+    async fn finish(mut self, findings: &mut Findings) -> Fallible<()> {
         let engine = self.engine().name();
         let stopped = self.server.stop()?;
         match stopped.verify_ledger().await {
             Ok(took) => findings.verified.push((engine, self.case.name(), took.as_secs_f64())),
-            Err(error) => findings.failures.push(format!("{engine}: {}: {error}", self.case.name())),
+            Err(error) => findings.fail(format!("{engine}: {}: {error}", self.case.name())),
         }
         if self.case == Case::UsageBatch {
-            let batches =
-                findings.rows.iter().filter(|row| row.engine == engine && row.case == "usage_batch");
-            let best = batches.clone().filter_map(|row| row.records_per_second).fold(0.0, f64::max);
-            let stored: i128 = batches.filter_map(|row| row.books.as_ref()).map(|books| books.stored).sum();
-            let goal = u64::try_from(stored)? * self.options.batch_records as u64;
-            let limit = Duration::from_secs(self.options.seconds * self.options.connections.len() as u64);
-            let rates = bare::measure(&stopped.storage, self.options.batch_records, goal, limit).await?;
-            let bare_best = rates.iter().map(|(_, rate)| *rate).fold(0.0, f64::max);
-            findings.bare.push(Bare {
-                engine,
-                bare_per_second: rates,
-                service_per_second: best,
-                ratio: best / bare_best,
-            });
+            let bare = self.bare(&stopped.storage, findings).await?;
+            findings.bare.push(bare);
         }
         Ok(())
     }
 }
 
 impl Findings {
+    fn fail(&mut self, what: String) {
+        eprintln!("FAILED: {what}");
+        self.failures.push(what);
+    }
+
     fn note(&mut self, row: Row) {
         let name = format!("{}: {} at {} connections", row.engine, row.case, row.connections);
         if let Some(books) = row.books.as_ref().filter(|books| !books.balanced) {
             let (acknowledged, stored) = (books.acknowledged, books.stored);
-            self.failures.push(format!("{name}: {acknowledged} acknowledged, {stored} stored"));
+            self.fail(format!("{name}: {acknowledged} acknowledged, {stored} stored"));
         }
         if row.refused + row.socket_errors > 0 {
             let (refused, broken) = (row.refused, row.socket_errors);
-            self.failures.push(format!("{name}: {refused} refused, {broken} socket errors"));
+            self.fail(format!("{name}: {refused} refused, {broken} socket errors"));
         }
         self.rows.push(row);
     }

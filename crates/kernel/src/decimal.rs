@@ -101,7 +101,10 @@ pub fn format(value: i128, places: u32) -> String {
 }
 
 /// Writes `value ÷ 10^places` as a JSON number with its exact literal.
-pub(crate) fn serialize<S: Serializer>(
+///
+/// # Errors
+/// Whatever the serializer returns.
+pub fn serialize<S: Serializer>(
     value: i128,
     places: u32,
     serializer: S,

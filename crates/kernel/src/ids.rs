@@ -81,6 +81,62 @@ impl fmt::Display for UserRowId {
     }
 }
 
+/// A user as a caller names it in a body or a path: its external id, or its integer row id.
+///
+/// A JSON number is taken as its digits.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct UserKey(ExternalId);
+
+impl UserKey {
+    /// The name as an external id, which digits are too.
+    #[must_use]
+    pub const fn as_external(&self) -> &ExternalId {
+        &self.0
+    }
+
+    /// The name as a row id, where it is one.
+    #[must_use]
+    pub fn as_row(&self) -> Option<UserRowId> {
+        let digits = self.0.as_str();
+        digits.parse().ok().filter(|row| *row > 0 && digits.starts_with(|c: char| c.is_ascii_digit())).map(UserRowId)
+    }
+
+    /// Whether it names this user, by either id.
+    #[must_use]
+    pub fn names(&self, external: &ExternalId, row: UserRowId) -> bool {
+        self.0 == *external || self.as_row() == Some(row)
+    }
+}
+
+impl FromStr for UserKey {
+    type Err = IdError;
+
+    fn from_str(text: &str) -> Result<Self, IdError> {
+        text.parse().map(Self)
+    }
+}
+
+impl<'de> Deserialize<'de> for UserKey {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        crate::decimal::literal(deserializer)
+            .ok()
+            .and_then(|text| text.parse().ok())
+            .ok_or_else(|| D::Error::custom("must be a user id: 1 to 255 characters of A-Z a-z 0-9 . _ @ + : | -"))
+    }
+}
+
+impl PartialSchema for UserKey {
+    fn schema() -> RefOr<Schema> {
+        ExternalId::schema()
+    }
+}
+
+impl ToSchema for UserKey {
+    fn name() -> Cow<'static, str> {
+        "UserKey".into()
+    }
+}
+
 /// Makes an id that is the address of a ledger row: prefix, user's row id, position in the account.
 ///
 /// The address is the whole look-up, so the entries need no second index.

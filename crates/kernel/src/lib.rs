@@ -22,9 +22,9 @@ pub mod wide_sum;
 
 pub use clock::Clock;
 pub use credits::{Amount, Charge, Credits};
-pub use ids::{ExternalId, GrantId, TransactionId, UserRowId};
+pub use ids::{ExternalId, GrantId, TransactionId, UserKey, UserRowId};
 pub use json::JsonObject;
-pub use number::Count;
+pub use number::{Count, RecordId};
 pub use secret::Secret;
 pub use text::{Email, Name, Text};
 pub use timestamp::Timestamp;

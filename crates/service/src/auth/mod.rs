@@ -14,7 +14,9 @@
 pub mod authenticator;
 pub mod claims;
 pub mod config;
+pub mod api;
 pub mod dev_token;
+pub mod grants;
 pub mod jwks;
 pub mod jwt;
 pub mod key_set;

@@ -17,6 +17,7 @@ pub mod model;
 pub mod store;
 pub mod sweeper;
 pub mod verify;
+pub mod view;
 
 pub use error::Rejection;
 pub use ledger::{Facts, LedgerCommand, Policy, decide};

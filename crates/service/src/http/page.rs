@@ -25,7 +25,7 @@ pub struct PageQuery {
     offset: Option<Whole<0, OFFSET_MAX>>,
     /// `pagination.next_cursor` of the page before, instead of an offset.
     #[serde(default)]
-    #[param(max_length = 64, min_length = 1, pattern = "^[0-9]{1,19}(_[0-9]{1,19})?$")]
+    #[param(max_length = 64, min_length = 1, pattern = "^[0-9]{1,19}_[0-9]{1,19}$")]
     cursor: Option<String>,
 }
 

@@ -88,8 +88,8 @@ pub struct Record {
 pub enum Outcome {
     /// It was written.
     Recorded(Box<UsageRecord>),
-    /// Its event was recorded before, under this id.
-    Duplicate(i64),
+    /// Its event was recorded before, by this record.
+    Duplicate(Box<UsageRecord>),
     /// Its user is unknown or deleted.
     UnknownUser(ExternalId),
 }

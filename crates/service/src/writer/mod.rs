@@ -37,6 +37,8 @@ pub const QUEUE_MAX: usize = 8_192;
 pub const QUEUE_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// How many commands are committed at once.
 pub const BATCH_MAX: usize = 256;
+/// How many rows are committed at once, but for a single command that has more.
+pub const BATCH_ROWS_MAX: usize = 4_096;
 /// How many accounts a lane keeps in memory; past it the memory is emptied.
 pub const ACCOUNTS_MAX: usize = 100_000;
 
@@ -98,12 +100,15 @@ impl Writer {
         }
     }
 
-    /// Does a command that no client asked for.
+    /// Does a command whose caller makes its own answer.
     ///
     /// # Errors
     /// [`WriteError`].
-    pub async fn execute(&self, command: Command) -> Result<(), WriteError> {
-        self.send(command, None, 0).await.map(|_| ())
+    pub async fn execute(&self, command: Command) -> Result<Done, WriteError> {
+        match self.send(command, None, 0).await? {
+            Reply::Done(done) => Ok(done),
+            Reply::Answer(_) => Err(WriteError::Internal("an answer without a key".to_owned())),
+        }
     }
 
     /// How many commands wait.
@@ -124,6 +129,25 @@ impl Writer {
         lane.try_send((Job { command, keyed, room }, way_back)).map_err(|_| WriteError::Overloaded)?;
         reply.await.map_err(|_| WriteError::Unavailable("the writer has stopped".to_owned()))?
     }
+}
+
+/// Cuts what was taken from the queue into batches of a bounded number of rows.
+fn batches(jobs: &[Job]) -> impl Iterator<Item = &[Job]> {
+    let mut rest = jobs;
+    std::iter::from_fn(move || {
+        let mut rows = 0;
+        let end = rest.iter().position(|job| {
+            rows += match &job.command {
+                Command::Usage(record) => record.records.len(),
+                _ => 1,
+            };
+            rows > BATCH_ROWS_MAX
+        });
+        // A command that is too large alone goes alone.
+        let (batch, later) = rest.split_at(end.unwrap_or(rest.len()).max(1).min(rest.len()));
+        rest = later;
+        (!batch.is_empty()).then_some(batch)
+    })
 }
 
 /// Commands on one account take one lane, so that a lane's memory of it is mostly right.

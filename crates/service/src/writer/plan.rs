@@ -39,7 +39,7 @@ pub struct Working {
     /// Whose a usage record is.
     pub usage_owners: HashMap<i64, UserRowId>,
     /// The record of an event.
-    pub events: HashMap<(UserRowId, String), i64>,
+    pub events: HashMap<(UserRowId, String), UsageRecord>,
     /// The answers of idempotency keys, by caller and key.
     pub answers: HashMap<(String, String), StoredAnswer>,
 }
@@ -326,8 +326,8 @@ impl Plan<'_> {
                 continue;
             }
             let event = new.event_id.clone().map(|event| (new.user, event));
-            if let Some(id) = event.as_ref().and_then(|event| self.working.events.get(event)) {
-                outcomes.push(Outcome::Duplicate(*id));
+            if let Some(earlier) = event.as_ref().and_then(|event| self.working.events.get(event)) {
+                outcomes.push(Outcome::Duplicate(Box::new(earlier.clone())));
                 continue;
             }
             let written = UsageRecord {
@@ -338,7 +338,7 @@ impl Plan<'_> {
                 event_id: new.event_id.clone(),
                 facts: new.facts.clone(),
             };
-            self.working.events.extend(event.map(|event| (event, written.id)));
+            self.working.events.extend(event.map(|event| (event, written.clone())));
             rollup::add(&mut self.changes.rollups, &written);
             self.changes.usage.push(written.clone());
             outcomes.push(Outcome::Recorded(Box::new(written)));

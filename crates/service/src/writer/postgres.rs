@@ -9,7 +9,7 @@
 use super::ids::{FETCH, Ids};
 use super::needs::Needs;
 use super::plan::{Changes, Plan, Rules, StoredAnswer, Working};
-use super::{ACCOUNTS_MAX, BATCH_MAX, IdempotencyKey, Job, Reply, Waiting, WriteError};
+use super::{ACCOUNTS_MAX, BATCH_MAX, IdempotencyKey, Job, Reply, Waiting, WriteError, batches};
 use crate::credits::{self, Account};
 use crate::db::postgres::Postgres;
 use crate::db::{DbError, write};
@@ -38,12 +38,15 @@ pub fn start(
     tokio::spawn(async move {
         let mut batch = Vec::with_capacity(BATCH_MAX);
         while queue.recv_many(&mut batch, BATCH_MAX).await > 0 {
-            let started = Instant::now();
             let (jobs, ways_back): (Vec<Job>, Vec<_>) = batch.drain(..).unzip();
-            let replies = lane.commit(&jobs.iter().collect::<Vec<_>>()).await;
-            measure::batch(jobs.len(), started.elapsed());
-            for (way_back, reply) in ways_back.into_iter().zip(replies) {
-                let _ = way_back.send(reply);
+            let mut ways_back = ways_back.into_iter();
+            for jobs in batches(&jobs) {
+                let started = Instant::now();
+                let replies = lane.commit(&jobs.iter().collect::<Vec<_>>()).await;
+                measure::batch(jobs.len(), started.elapsed());
+                for (reply, way_back) in replies.into_iter().zip(&mut ways_back) {
+                    let _ = way_back.send(reply);
+                }
             }
         }
         let _ = done.send(());

@@ -6,7 +6,7 @@
 use super::ids::{FETCH, Ids};
 use super::needs::Needs;
 use super::plan::{Changes, Plan, Rules, StoredAnswer, Working};
-use super::{ACCOUNTS_MAX, BATCH_MAX, IdempotencyKey, Job, Reply, Waiting, WriteError};
+use super::{ACCOUNTS_MAX, BATCH_MAX, IdempotencyKey, Job, Reply, Waiting, WriteError, batches};
 use crate::credits::Account;
 use crate::db::DbError;
 use crate::measure;
@@ -37,8 +37,11 @@ pub fn start(
             // What queued while the last commit ran is the next batch: it grows with load only.
             while queue.blocking_recv_many(&mut batch, BATCH_MAX) > 0 {
                 let (jobs, ways_back): (Vec<Job>, Vec<_>) = batch.drain(..).unzip();
-                for (way_back, reply) in ways_back.into_iter().zip(engine.commit(&jobs)) {
-                    let _ = way_back.send(reply);
+                let mut ways_back = ways_back.into_iter();
+                for jobs in batches(&jobs) {
+                    for (reply, way_back) in engine.commit(jobs).into_iter().zip(&mut ways_back) {
+                        let _ = way_back.send(reply);
+                    }
                 }
             }
             let _ = done.send(());

@@ -1,7 +1,7 @@
 //! Usage records and roll-ups on PostgreSQL.
 
-use crate::db::DbError;
 use crate::db::write::Write;
+use crate::db::{DbError, FromRow, Row};
 use crate::usage::UsageRecord;
 use crate::usage::model::usage_columns;
 use crate::usage::rollup::{Key, Sums};
@@ -17,16 +17,19 @@ use kernel::UserRowId;
 pub async fn load(connection: &Object, needs: &Needs, working: &mut Working) -> Result<(), DbError> {
     if !needs.events.is_empty() {
         let statement = connection
-            .prepare_cached(
-                "SELECT u.user_id, u.event_id, u.id FROM usage_records u \
-                 JOIN UNNEST($1::bigint[], $2::text[]) AS t(user_id, event_id) \
-                 ON t.user_id = u.user_id AND t.event_id = u.event_id",
-            )
+            .prepare_cached(concat!(
+                "SELECT ",
+                usage_columns!(),
+                " FROM usage_records WHERE (user_id, event_id) IN \
+                 (SELECT * FROM UNNEST($1::bigint[], $2::text[]))"
+            ))
             .await?;
         let (users, events): (Vec<i64>, Vec<&str>) =
             needs.events.iter().map(|(user, event)| (user.0, event.as_str())).unzip();
         for row in connection.query(&statement, &[&users, &events]).await? {
-            working.events.insert((UserRowId(row.try_get(0)?), row.try_get(1)?), row.try_get(2)?);
+            let record = UsageRecord::from_row(&Row::Postgres(&row))?;
+            let event = record.event_id.clone().unwrap_or_default();
+            working.events.insert((record.user, event), record);
         }
     }
     if !needs.usage_ids.is_empty() {

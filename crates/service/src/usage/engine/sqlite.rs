@@ -1,6 +1,7 @@
 //! Usage records and roll-ups on SQLite.
 
-use crate::db::DbError;
+use crate::db::{DbError, FromRow, Row};
+use crate::usage::UsageRecord;
 use crate::usage::model::usage_columns;
 use crate::writer::needs::Needs;
 use crate::writer::plan::{Changes, Working};
@@ -13,11 +14,15 @@ use rusqlite::{Connection, OptionalExtension, params};
 /// [`DbError`].
 pub fn load(connection: &Connection, needs: &Needs, working: &mut Working) -> Result<(), DbError> {
     if !needs.events.is_empty() {
-        let mut select =
-            connection.prepare_cached("SELECT id FROM usage_records WHERE user_id = ?1 AND event_id = ?2")?;
+        let mut select = connection.prepare_cached(concat!(
+            "SELECT ",
+            usage_columns!(),
+            " FROM usage_records WHERE user_id = ?1 AND event_id = ?2"
+        ))?;
         for (user, event) in &needs.events {
-            let id = select.query_row(params![user.0, event], |row| row.get(0)).optional()?;
-            working.events.extend(id.map(|id| ((*user, event.clone()), id)));
+            let mut rows = select.query(params![user.0, event])?;
+            let record = rows.next()?.map(|row| UsageRecord::from_row(&Row::Sqlite(row))).transpose()?;
+            working.events.extend(record.map(|record| ((*user, event.clone()), record)));
         }
     }
     if !needs.usage_ids.is_empty() {

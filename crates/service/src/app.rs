@@ -1,0 +1,38 @@
+//! What every request can reach. Made in [`crate::boot`], and nowhere else.
+
+use crate::auth::Authenticator;
+use crate::config::Config;
+use crate::credits::balances::Balances;
+use crate::db::Db;
+use crate::http::docs::Operations;
+use crate::telemetry::Metrics;
+use crate::users::store::RowIds;
+use crate::writer::Writer;
+use kernel::{Clock, Timestamp};
+use std::sync::atomic::AtomicBool;
+
+/// The service.
+pub struct App {
+    /// The settings.
+    pub config: Config,
+    /// The time.
+    pub clock: Clock,
+    /// Reads.
+    pub db: Db,
+    /// Changes.
+    pub writer: Writer,
+    /// Balances.
+    pub balances: Balances,
+    /// Which row a user's id names.
+    pub row_ids: RowIds,
+    /// Who may come in.
+    pub auth: Authenticator,
+    /// The names of the routes.
+    pub operations: Operations,
+    /// The numbers, where they are counted.
+    pub metrics: Option<Metrics>,
+    /// When it began.
+    pub started_at: Timestamp,
+    /// Whether it is stopping and takes no new work.
+    pub draining: AtomicBool,
+}

@@ -1,0 +1,201 @@
+//! Permission as a type: a handler asks for [`CanSpend`], and cannot get a user without the check.
+//!
+//! A plain user reaches its own resources only; another's is 403, an unknown one 404. A service
+//! key reaches any user within its scopes. An admin reaches all.
+
+use super::{Principal, Scope};
+use crate::app::App;
+use crate::credits::model::Origin;
+use crate::http::input::Once;
+use crate::http::{ApiError, RequestFacts};
+use crate::users::store;
+use axum::extract::{FromRequestParts, RawPathParams};
+use axum::http::request::Parts;
+use kernel::{ExternalId, UserKey, UserRowId};
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+/// Whether a plain user may do it to itself.
+pub enum Own {
+    /// It may.
+    Yes,
+    /// It may not.
+    No,
+    /// Only where `ALLOW_SELF_RECHARGE` says so.
+    SelfRecharge,
+}
+
+/// One thing that may be done to a user.
+pub trait Permission: Send + Sync + 'static {
+    /// What a service key needs.
+    const SCOPE: Scope;
+    /// Whether a user may do it to itself.
+    const OWN: Own;
+    /// Whether the effect itself refuses a deleted user, so that a remembered row id will do.
+    const REMEMBERED: bool;
+}
+
+/// A user of the service, by both its ids.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UserRef {
+    /// The integer key.
+    pub row: UserRowId,
+    /// The identity provider's id.
+    pub auth0_id: ExternalId,
+}
+
+/// Whoever is asking, authenticated.
+#[derive(Debug, Clone)]
+pub struct Caller {
+    /// Who it is.
+    pub principal: Principal,
+    facts: Arc<RequestFacts>,
+}
+
+impl Caller {
+    /// What a ledger entry says of this request.
+    #[must_use]
+    pub fn origin(&self, once: &Once) -> Origin {
+        Origin {
+            actor: self.principal.caller(),
+            request_id: Some(self.facts.id.to_string()),
+            idempotency_key: once.key_text(),
+        }
+    }
+
+    /// The user itself, where the caller is a user or an admin user.
+    #[must_use]
+    pub const fn subject(&self) -> Option<&ExternalId> {
+        match &self.principal {
+            Principal::User(user) => Some(&user.subject),
+            Principal::Service(_) => None,
+        }
+    }
+
+    /// Refuses a service key without the scope; users pass.
+    ///
+    /// # Errors
+    /// 403.
+    pub fn needs(&self, scope: Scope) -> Result<(), ApiError> {
+        let lacks = matches!(self.principal, Principal::Service(_)) && !self.principal.has(scope);
+        if lacks { Err(lacking(scope)) } else { Ok(()) }
+    }
+}
+
+impl FromRequestParts<Arc<App>> for Caller {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, ApiError> {
+        let facts = parts.extensions.get::<Arc<RequestFacts>>().cloned();
+        let facts = facts.ok_or_else(|| ApiError::internal("a route is not within http::around"))?;
+        let principal = app.auth.authenticate(&parts.headers).await?;
+        let _ = facts.principal.set(principal.kind());
+        Ok(Self { principal, facts })
+    }
+}
+
+/// A caller that may do `P` to the user of the path.
+pub struct OnUser<P> {
+    /// To whom.
+    pub user: UserRef,
+    /// Who.
+    pub caller: Caller,
+    permission: PhantomData<P>,
+}
+
+impl<P: Permission> FromRequestParts<Arc<App>> for OnUser<P> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, ApiError> {
+        let caller = Caller::from_request_parts(parts, app).await?;
+        let params = RawPathParams::from_request_parts(parts, app)
+            .await
+            .map_err(|_| ApiError::invalid(["path", "user_id"], "must be UTF-8"))?;
+        let named = params.iter().find(|(name, _)| *name == "user_id").map_or("", |(_, value)| value);
+        let key: UserKey =
+            named.parse().map_err(|rule| ApiError::invalid(["path", "user_id"], format!("{rule}")))?;
+        let user = reach(app, &caller, &key, P::REMEMBERED).await?;
+        allow::<P>(app, &caller.principal)?;
+        Ok(Self { user, caller, permission: PhantomData })
+    }
+}
+
+/// Finds the user, unless it is not the caller's to know.
+async fn reach(app: &App, caller: &Caller, key: &UserKey, remembered: bool) -> Result<UserRef, ApiError> {
+    let not_found = || ApiError::user_not_found(key.as_external().as_str());
+    let own = caller.subject() == Some(key.as_external());
+    let found = if own || !caller_is_plain(caller) {
+        store::find_key(app, key, remembered).await?
+    } else {
+        store::find_key(app, key, false).await?
+    };
+    let user = found.ok_or_else(not_found)?;
+    if caller_is_plain(caller) && caller.subject() != Some(&user.auth0_id) {
+        return Err(ApiError::forbidden("This user's resources are not yours"));
+    }
+    Ok(user)
+}
+
+const fn caller_is_plain(caller: &Caller) -> bool {
+    matches!(caller.principal, Principal::User(_)) && !caller.principal.is_admin()
+}
+
+fn allow<P: Permission>(app: &App, principal: &Principal) -> Result<(), ApiError> {
+    let allowed = principal.is_admin()
+        || match principal {
+            Principal::Service(_) if principal.has(P::SCOPE) => true,
+            Principal::Service(_) => return Err(lacking(P::SCOPE)),
+            Principal::User(_) => match P::OWN {
+                Own::Yes => true,
+                Own::No => false,
+                Own::SelfRecharge => app.config.allow_self_recharge,
+            },
+        };
+    if allowed {
+        Ok(())
+    } else {
+        Err(ApiError::forbidden("A user cannot do this; it needs a service key or an admin"))
+    }
+}
+
+fn lacking(scope: Scope) -> ApiError {
+    ApiError::forbidden(format!("The key lacks the scope {scope}"))
+}
+
+/// Makes permissions: name, scope, whether a user may do it to itself, whether a remembered row will do.
+macro_rules! permissions {
+    ($($(#[$doc:meta])* $alias:ident = $name:ident($scope:ident, $own:ident, $remembered:literal);)+) => {$(
+        $(#[$doc])*
+        pub struct $name;
+
+        impl Permission for $name {
+            const SCOPE: Scope = Scope::$scope;
+            const OWN: Own = Own::$own;
+            const REMEMBERED: bool = $remembered;
+        }
+
+        $(#[$doc])*
+        pub type $alias = OnUser<$name>;
+    )+};
+}
+
+permissions! {
+    /// May read the user.
+    CanReadUser = ReadUser(UsersRead, Yes, false);
+    /// May change or delete the user.
+    CanWriteUser = WriteUser(UsersWrite, Yes, false);
+    /// May read the user's usage.
+    CanReadUsage = ReadUsage(UsageRead, Yes, false);
+    /// May record usage for the user.
+    CanWriteUsage = WriteUsage(UsageWrite, Yes, true);
+    /// May read the balance.
+    CanReadBalance = ReadBalance(CreditsRead, Yes, true);
+    /// May read the transactions and grants.
+    CanReadCredits = ReadCredits(CreditsRead, Yes, false);
+    /// May spend the user's credits.
+    CanSpend = Spend(CreditsSpend, Yes, true);
+    /// May add bought credits.
+    CanRecharge = Recharge(CreditsGrant, SelfRecharge, true);
+    /// May give credits, and give spent ones back.
+    CanGrant = GrantCredits(CreditsGrant, No, true);
+}

@@ -1,0 +1,163 @@
+//! From settings to a running service: the only wiring.
+
+use crate::app::App;
+use crate::auth::{Auth0, AuthConfig, Authenticator, Supabase};
+use crate::config::{Config, DatabaseUrl};
+use crate::credits::balances::Balances;
+use crate::credits::ledger::Policy;
+use crate::credits::sweeper;
+use crate::db::{Db, DbError, Location, migrate};
+use crate::http::docs::Operations;
+use crate::http::{router, server};
+use crate::telemetry::Metrics;
+use crate::users::store::row_ids;
+use crate::writer::{Finished, Rules, Writer};
+use axum::Router;
+use kernel::Clock;
+use std::fs::File;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use tokio::net::TcpListener;
+
+/// Why the service does not start: one sentence that names the setting.
+#[derive(Debug, thiserror::Error)]
+pub enum BootError {
+    /// The database cannot be opened or reached.
+    #[error("DATABASE_URL: {0}")]
+    Database(#[from] DbError),
+    /// The data folder cannot be used.
+    #[error("DATA_DIR: {0}")]
+    DataDir(String),
+    /// The address cannot be listened on.
+    #[error("{0}")]
+    Listen(String),
+    /// Authentication cannot work.
+    #[error("{0}")]
+    Auth(#[from] crate::auth::AuthConfigError),
+}
+
+/// A service that is ready to serve.
+pub struct Service {
+    /// What every request can reach.
+    pub app: Arc<App>,
+    /// Every route.
+    pub router: Router,
+    finished: Finished,
+    sweeper: tokio::task::JoinHandle<()>,
+    _claim: Option<File>,
+}
+
+/// The database that the settings name.
+#[must_use]
+pub fn location(config: &Config) -> Location {
+    match &config.database {
+        DatabaseUrl::Sqlite(path) => Location::Sqlite(path.clone()),
+        DatabaseUrl::Postgres(url) => Location::Postgres(url.expose().to_owned(), config.database_pool_size),
+    }
+}
+
+/// Connects, claims the file where there is one, and brings the schema up to date.
+///
+/// # Errors
+/// [`BootError`].
+pub async fn open(config: &Config) -> Result<(Db, Option<File>), BootError> {
+    std::fs::create_dir_all(&config.data_dir)
+        .map_err(|e| BootError::DataDir(format!("{} cannot be made: {e}", config.data_dir.display())))?;
+    let db = Db::open(&location(config)).await?;
+    let claim = match &db {
+        Db::Sqlite(sqlite) => Some(sqlite.claim()?),
+        Db::Postgres(_) => None,
+    };
+    let applied = migrate::migrate(&db).await?;
+    if applied > 0 {
+        tracing::info!(applied, engine = db.engine(), "the schema was brought up to date");
+    }
+    Ok((db, claim))
+}
+
+/// Builds the service.
+///
+/// # Errors
+/// [`BootError`].
+pub async fn build(config: Config, clock: Clock, metrics: Option<Metrics>) -> Result<Service, BootError> {
+    let (db, claim) = open(&config).await?;
+    let rules = Rules {
+        ledger: Policy { refund_life: config.refund_credits_life },
+        welcome: config.welcome_credits,
+        welcome_life: config.welcome_credits_life,
+    };
+    let (writer, finished) = Writer::start(&db, rules, &clock)?;
+    let (_, document) = router::table();
+    let app = Arc::new(App {
+        auth: Authenticator::new(auth(&config), clock.clone())?,
+        balances: Balances::start(&db),
+        row_ids: row_ids(),
+        operations: Operations::of(&document),
+        started_at: clock.now(),
+        draining: AtomicBool::new(false),
+        metrics,
+        writer,
+        config,
+        clock,
+        db,
+    });
+    let sweeper = tokio::spawn(sweeper::run(Arc::clone(&app)));
+    let router = router::router(Arc::clone(&app), &document);
+    Ok(Service { app, router, finished, sweeper, _claim: claim })
+}
+
+fn auth(config: &Config) -> AuthConfig {
+    AuthConfig {
+        auth0: config.auth0.as_ref().map(|auth0| Auth0 {
+            domain: auth0.base_url.clone(),
+            audience: auth0.audience.clone(),
+            issuer_url: Some(auth0.base_url.clone()),
+        }),
+        supabase: config
+            .supabase
+            .as_ref()
+            .map(|supabase| Supabase { jwt_secret: supabase.jwt_secret.clone(), url: supabase.url.clone() }),
+        service_key: config.user_service_api_key.clone(),
+        admin_role: config.admin_role.clone(),
+    }
+}
+
+/// Listens where the settings say.
+///
+/// # Errors
+/// [`BootError::Listen`] names the setting.
+pub async fn listen(config: &Config) -> Result<TcpListener, BootError> {
+    let address = (config.host.as_str(), config.port);
+    TcpListener::bind(address).await.map_err(|error| {
+        let key = if error.kind() == std::io::ErrorKind::AddrInUse { "PORT" } else { "HOST" };
+        let why = match error.kind() {
+            std::io::ErrorKind::AddrInUse => "is taken by another program".to_owned(),
+            _ => format!("cannot be listened on: {error}"),
+        };
+        BootError::Listen(format!("{key}: {}:{} {why}", config.host, config.port))
+    })
+}
+
+impl Service {
+    /// Serves until `stop` resolves; then stops accepting, answers what was asked, and writes what
+    /// was taken. Nothing that was accepted is lost.
+    pub async fn serve(self, listener: TcpListener, stop: impl Future<Output = ()>) {
+        let Self { app, router, finished, sweeper, _claim } = self;
+        let draining = Arc::clone(&app);
+        let stop = async move {
+            stop.await;
+            draining.draining.store(true, Ordering::Relaxed);
+        };
+        let grace = app.config.shutdown_grace;
+        if !server::serve(listener, router, stop, grace).await {
+            tracing::warn!("some connections did not end within SHUTDOWN_GRACE_SECONDS and were closed");
+        }
+        sweeper.abort();
+        let _ = sweeper.await;
+        // The queue closes with the last handle on it; then the writer answers what it has and ends.
+        drop(app);
+        for lane in finished {
+            let _ = tokio::time::timeout(grace, lane).await;
+        }
+    }
+}

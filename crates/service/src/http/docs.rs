@@ -1,0 +1,292 @@
+//! The OpenAPI document and its pages, which need no network.
+//!
+//! Handlers describe what is their own. [`complete`] adds what is the same everywhere: the errors a
+//! route can answer with, the headers it takes and gives, and how callers prove who they are.
+
+use crate::app::App;
+use crate::http::Invalid;
+use axum::Router;
+use axum::http::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE};
+use axum::http::{HeaderValue, Method};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::get;
+use kernel::Timestamp;
+use serde::Serialize;
+use serde_json::{Value, json};
+use std::collections::HashMap;
+use std::sync::Arc;
+use utoipa::openapi::extensions::Extensions;
+use utoipa::openapi::header::HeaderBuilder;
+use utoipa::openapi::path::{Operation, ParameterBuilder, ParameterIn};
+use utoipa::openapi::schema::{ObjectBuilder, Type};
+use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::openapi::{ContentBuilder, OpenApi, RefOr, Required, ResponseBuilder};
+use utoipa::{OpenApi as _, ToSchema};
+
+/// The body of every error.
+#[derive(Serialize, ToSchema)]
+#[expect(dead_code, reason = "only described: http::around writes it")]
+pub struct Error {
+    /// Always false.
+    success: bool,
+    /// Always `error`.
+    #[schema(max_length = 20)]
+    status: &'static str,
+    /// One sentence for people.
+    #[schema(max_length = 20_000)]
+    message: String,
+    /// The kind of error, for programs.
+    #[schema(max_length = 100)]
+    error_code: &'static str,
+    /// More for programs: the operation, the user, and what the kind of error has to say.
+    #[schema(value_type = kernel::JsonObject)]
+    error_details: Value,
+    /// The message again, or, for invalid input, what is wrong field by field.
+    detail: Detail,
+    /// The request's id, as in `X-Request-ID` and in the log.
+    #[schema(max_length = 128)]
+    request_id: String,
+    /// When.
+    timestamp: Timestamp,
+}
+
+/// The message, or what is wrong field by field.
+#[derive(Serialize, ToSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "only described: http::around writes it")]
+pub enum Detail {
+    /// The message.
+    Sentence(#[schema(max_length = 20_000)] String),
+    /// What is wrong.
+    Fields(#[schema(max_items = 100)] Vec<Invalid>),
+}
+
+/// An error as RFC 9457 has it, for `Accept: application/problem+json`.
+#[derive(Serialize, ToSchema)]
+#[expect(dead_code, reason = "only described: http::around writes it")]
+pub struct Problem {
+    /// Always `about:blank`.
+    #[serde(rename = "type")]
+    #[schema(max_length = 100)]
+    kind: &'static str,
+    /// What the status means.
+    #[schema(max_length = 100)]
+    title: &'static str,
+    /// The HTTP status.
+    #[schema(minimum = 400, maximum = 599)]
+    status: u16,
+    /// One sentence for people.
+    #[schema(max_length = 20_000)]
+    detail: String,
+    /// The path that was asked for.
+    #[schema(max_length = 20_000)]
+    instance: String,
+    /// The kind of error, for programs.
+    #[schema(max_length = 100)]
+    error_code: &'static str,
+}
+
+#[derive(utoipa::OpenApi)]
+#[openapi(
+    info(
+        title = "User Service",
+        description = "Everything an AI product must know of its users: who they are, what they used, and what \
+            they may still spend. Credits are exact to 6 decimal places, US dollars to 9; instants are RFC 3339 in \
+            UTC with microseconds.",
+        license(name = "MIT", identifier = "MIT"),
+    ),
+    tags(
+        (name = "Users", description = "Who they are."),
+        (name = "Usage", description = "What they used; recording deducts nothing."),
+        (name = "Credits", description = "What they may still spend: a prepaid ledger that is never overdrawn."),
+        (name = "Auth", description = "Tokens for development, and which providers are accepted."),
+        (name = "Service", description = "Health, numbers, and a request that does nothing."),
+    ),
+    components(schemas(Error, Problem)),
+)]
+struct Base;
+
+/// The document before any route is in it.
+#[must_use]
+pub fn base() -> OpenApi {
+    let mut document = Base::openapi();
+    let components = document.components.get_or_insert_default();
+    components.add_security_scheme(
+        "bearer",
+        SecurityScheme::Http(
+            HttpBuilder::new()
+                .scheme(HttpAuthScheme::Bearer)
+                .bearer_format("JWT")
+                .description(Some("A token of Supabase or Auth0; a service key (`usk_…`) is taken here too."))
+                .build(),
+        ),
+    );
+    components.add_security_scheme(
+        "service_key",
+        SecurityScheme::ApiKey(ApiKey::Header(ApiKeyValue::with_description(
+            "X-API-Key",
+            "A service key. The scopes that it needs stand with each operation.",
+        ))),
+    );
+    document
+}
+
+/// The document with what is the same for every route.
+#[must_use]
+pub fn complete(mut document: OpenApi) -> OpenApi {
+    for item in document.paths.paths.values_mut() {
+        let operations = [
+            (Method::GET, &mut item.get),
+            (Method::POST, &mut item.post),
+            (Method::PUT, &mut item.put),
+            (Method::PATCH, &mut item.patch),
+            (Method::DELETE, &mut item.delete),
+        ];
+        for (method, operation) in operations {
+            if let Some(operation) = operation {
+                complete_operation(&method, operation);
+            }
+        }
+    }
+    document
+}
+
+fn complete_operation(method: &Method, operation: &mut Operation) {
+    let public = operation.security.as_ref().is_none_or(|all| all.iter().all(|one| *one == Default::default()));
+    let has_body = operation.request_body.is_some();
+    let parameters = operation.parameters.get_or_insert_default();
+    let in_path = parameters.iter().any(|parameter| matches!(parameter, RefOr::T(p) if p.parameter_in == ParameterIn::Path));
+    let keyed = (*method == Method::POST || *method == Method::PATCH)
+        && !matches!(operation.operation_id.as_deref(), Some("noop" | "create_dev_token"));
+    parameters.push(header_parameter("X-Request-ID", "Taken, echoed, logged and put in errors; made when absent.", 128).into());
+    if keyed {
+        let about = "1 to 255 printable ASCII characters. The same key with the same request answers what the first did, \
+                     byte for byte, with `Idempotent-Replayed: true`; with another request it is 422. Kept 30 days. A \
+                     failed request does not use the key up. `idempotency_key` in the body does the same.";
+        parameters.push(header_parameter("Idempotency-Key", about, 255).into());
+    }
+    let possible = [
+        (400, has_body || in_path || !parameters.is_empty(), "The input breaks a rule, which `detail` names field by field; on consume also: not enough credits."),
+        (401, !public, "No token, or one that is not accepted."),
+        (403, !public, "Not the caller's to do."),
+        (404, in_path || !public, "There is no such user or transaction."),
+        (408, true, "The request took longer than `REQUEST_TIMEOUT_SECONDS`."),
+        (409, keyed, "It conflicts with what is there."),
+        (413, has_body, "The body is larger than 1 MiB, a batch larger than 16 MiB."),
+        (415, has_body, "The body is not JSON."),
+        (422, keyed, "The idempotency key was used before with a different request."),
+        (431, true, "The header is larger than 16 KiB."),
+        (500, true, "A bug; the body says nothing of the inside."),
+        (503, true, "The database is down or too much is waiting; `Retry-After` says when to try again."),
+    ];
+    let responses = &mut operation.responses.responses;
+    for (status, applies, about) in possible {
+        if applies {
+            responses.entry(status.to_string()).or_insert_with(|| error_response(about).into());
+        }
+    }
+    for (status, response) in responses {
+        let RefOr::T(response) = response else { continue };
+        let mut header = |name: &str, about: &str| {
+            let schema = ObjectBuilder::new().schema_type(Type::String).max_length(Some(1000));
+            let header = HeaderBuilder::new().schema(schema).description(Some(about)).build();
+            response.headers.insert(name.to_owned(), header.into());
+        };
+        header("X-Request-ID", "The request's id.");
+        match status.as_str() {
+            "200" if keyed => header("Idempotent-Replayed", "`true` when this is the answer to an earlier request."),
+            "401" => header("WWW-Authenticate", "`Bearer …`"),
+            "503" => header("Retry-After", "Seconds until trying again makes sense."),
+            _ => {}
+        }
+    }
+    operation.extensions.get_or_insert_with(Extensions::default);
+}
+
+fn header_parameter(name: &str, about: &str, max: usize) -> utoipa::openapi::path::Parameter {
+    let schema = ObjectBuilder::new()
+        .schema_type(Type::String)
+        .min_length(Some(1))
+        .max_length(Some(max))
+        .pattern(Some("^[!-~]+$"));
+    ParameterBuilder::new()
+        .name(name)
+        .parameter_in(ParameterIn::Header)
+        .required(Required::False)
+        .description(Some(about))
+        .schema(Some(schema))
+        .build()
+}
+
+fn error_response(about: &str) -> utoipa::openapi::Response {
+    let content = |name| ContentBuilder::new().schema(Some(utoipa::openapi::Ref::from_schema_name(name))).build();
+    ResponseBuilder::new()
+        .description(about)
+        .content("application/json", content("Error"))
+        .content("application/problem+json", content("Problem"))
+        .build()
+}
+
+/// The names of the routes, by method and path.
+#[derive(Debug, Default)]
+pub struct Operations(HashMap<(Method, String), String>);
+
+impl Operations {
+    /// Reads them from the document.
+    #[must_use]
+    pub fn of(document: &OpenApi) -> Self {
+        let mut names = HashMap::new();
+        for (path, item) in &document.paths.paths {
+            for (method, operation) in [
+                (Method::GET, &item.get),
+                (Method::POST, &item.post),
+                (Method::PUT, &item.put),
+                (Method::PATCH, &item.patch),
+                (Method::DELETE, &item.delete),
+            ] {
+                if let Some(name) = operation.as_ref().and_then(|operation| operation.operation_id.clone()) {
+                    names.insert((method, path.clone()), name);
+                }
+            }
+        }
+        Self(names)
+    }
+
+    /// The operation behind a method and a route's template.
+    #[must_use]
+    pub fn name(&self, method: &Method, route: &str) -> Option<&str> {
+        self.0.get(&(method.clone(), route.to_owned())).map(String::as_str)
+    }
+}
+
+/// Redoc's own bundle, so that the page needs no network (MIT, see `assets/README.md`).
+const REDOC: &[u8] = include_bytes!("../../assets/redoc.standalone.js");
+const REDOC_PAGE: &str = include_str!("../../assets/redoc.html");
+/// Everything comes from here; the pages bring their styles inline, and Redoc searches in a worker.
+const PAGE_POLICY: &str = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; \
+    worker-src 'self' blob:; script-src 'self'; connect-src 'self'; frame-ancestors 'none'; base-uri 'none'";
+
+/// `/openapi.json`, `/docs` (Swagger UI) and `/redoc`.
+pub fn pages(document: &OpenApi) -> Router<Arc<App>> {
+    let text: Arc<str> = document.to_json().unwrap_or_default().into();
+    let config = utoipa_swagger_ui::Config::from("/openapi.json").try_it_out_enabled(true);
+    let swagger: Router<Arc<App>> =
+        utoipa_swagger_ui::SwaggerUi::new("/docs").config(config).external_url_unchecked("/openapi.json", json!({})).into();
+    Router::new()
+        .merge(swagger)
+        .route("/redoc", get(|| async { of_type("text/html; charset=utf-8", REDOC_PAGE) }))
+        .route("/redoc/redoc.standalone.js", get(|| async { of_type("text/javascript; charset=utf-8", REDOC) }))
+        .layer(axum::middleware::map_response(with_policy))
+        .route("/openapi.json", get(move || async move { of_type("application/json", text.to_string()) }))
+}
+
+async fn with_policy(mut response: Response) -> Response {
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(PAGE_POLICY));
+    headers.insert("cache-control", HeaderValue::from_static("max-age=3600"));
+    response
+}
+
+fn of_type(kind: &'static str, body: impl axum::response::IntoResponse) -> Response {
+    ([(CONTENT_TYPE, HeaderValue::from_static(kind))], body).into_response()
+}

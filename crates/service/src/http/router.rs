@@ -1,0 +1,78 @@
+//! The flat table of routes. Paths and methods stand at the handlers, beside their documentation.
+
+use crate::app::App;
+use crate::auth::api as auth;
+use crate::config::CorsOrigins;
+use crate::http::{ApiError, around, docs};
+use crate::{credits::api as credits, ops, usage::api as usage, usage::batch, users::api as users};
+use axum::http::{HeaderName, HeaderValue, Method, StatusCode};
+use axum::{Router, middleware};
+use std::sync::Arc;
+use std::time::Duration;
+use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
+use utoipa::openapi::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+/// Every route, and the document that describes them.
+#[must_use]
+pub fn table() -> (Router<Arc<App>>, OpenApi) {
+    let (router, document) = OpenApiRouter::with_openapi(docs::base())
+        .routes(routes!(ops::get_root))
+        .routes(routes!(ops::get_health))
+        .routes(routes!(ops::get_live))
+        .routes(routes!(ops::get_ready))
+        .routes(routes!(ops::get_metrics))
+        .routes(routes!(ops::noop))
+        .routes(routes!(auth::create_dev_token))
+        .routes(routes!(auth::get_auth_info))
+        .routes(routes!(users::ensure_user))
+        .routes(routes!(users::get_me))
+        .routes(routes!(users::get_user, users::update_user, users::delete_user))
+        .routes(routes!(usage::record_usage, usage::list_usage))
+        .routes(routes!(usage::get_usage_stats))
+        .routes(routes!(batch::record_usage_batch))
+        .routes(routes!(credits::consume_credits))
+        .routes(routes!(credits::recharge_credits))
+        .routes(routes!(credits::refund_credits))
+        .routes(routes!(credits::create_grant, credits::list_grants))
+        .routes(routes!(credits::get_balance))
+        .routes(routes!(credits::list_transactions))
+        .split_for_parts();
+    (router, docs::complete(document))
+}
+
+/// The whole service as a router: the table, the pages of documentation, and what is around them.
+pub fn router(app: Arc<App>, document: &OpenApi) -> Router {
+    let (routes, _) = table();
+    routes
+        .merge(docs::pages(document))
+        .fallback(|| async { ApiError::of_status(StatusCode::NOT_FOUND) })
+        .layer(middleware::from_fn_with_state(Arc::clone(&app), around::run))
+        .layer(cors(&app))
+        .with_state(app)
+}
+
+fn cors(app: &App) -> CorsLayer {
+    let named = |name: &'static str| HeaderName::from_static(name);
+    let layer = CorsLayer::new()
+        .allow_methods([Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE])
+        .allow_headers(AllowHeaders::list([
+            named("authorization"),
+            named("content-type"),
+            named("accept"),
+            named("x-api-key"),
+            named("x-request-id"),
+            named("idempotency-key"),
+            named("traceparent"),
+        ]))
+        .expose_headers([named("x-request-id"), named("idempotent-replayed"), named("retry-after")])
+        .allow_credentials(app.config.cors_allow_credentials)
+        .max_age(Duration::from_secs(600));
+    match &app.config.cors_origins {
+        CorsOrigins::Any => layer.allow_origin(AllowOrigin::any()),
+        CorsOrigins::These(origins) => layer.allow_origin(AllowOrigin::list(
+            origins.iter().filter_map(|origin| origin.parse::<HeaderValue>().ok()),
+        )),
+    }
+}

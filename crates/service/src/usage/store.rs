@@ -1,0 +1,152 @@
+//! Reading usage records, newest first.
+
+use super::model::{UsageRecord, usage_columns};
+use super::rollup::HOUR;
+use crate::db::{Db, DbError, FromRow, Row, Value};
+use kernel::{Timestamp, UserRowId};
+
+/// How many hours of roll-ups are looked at in one go.
+const HOURS_AT_ONCE: i64 = 1_000;
+
+/// Which records are wanted.
+#[derive(Debug, Clone, Default)]
+pub struct UsageFilter {
+    /// Not before.
+    pub start: Option<Timestamp>,
+    /// Not after.
+    pub end: Option<Timestamp>,
+    /// Of this type.
+    pub event_type: Option<String>,
+    /// Of this model.
+    pub model_name: Option<String>,
+    /// Of this provider.
+    pub provider: Option<String>,
+    /// Of this session.
+    pub session_id: Option<String>,
+    /// Only those that come after this time and id in the list.
+    pub after: Option<(i64, i64)>,
+    /// How many to pass over.
+    pub offset: i64,
+    /// How many to give.
+    pub limit: i64,
+}
+
+/// A select of records; `$n` are as [`Span::values`] binds them.
+macro_rules! records {
+    ($conditions:literal) => {
+        concat!(
+            "SELECT ",
+            usage_columns!(),
+            " FROM usage_records WHERE user_id = $1 AND created_at BETWEEN $2 AND $3 \
+             AND (created_at, id) < ($4, $5)",
+            $conditions,
+            " ORDER BY created_at DESC, id DESC LIMIT $6 OFFSET $7"
+        )
+    };
+}
+
+/// A stretch of a user's records.
+#[derive(Clone, Copy)]
+struct Span {
+    user: UserRowId,
+    from: i64,
+    to: i64,
+    after: (i64, i64),
+    limit: i64,
+    offset: i64,
+}
+
+impl Span {
+    fn values(self) -> Vec<Value> {
+        let (after_time, after_id) = self.after;
+        [self.user.0, self.from, self.to, after_time, after_id, self.limit, self.offset].map(Value::from).to_vec()
+    }
+}
+
+/// Records, newest first.
+///
+/// # Errors
+/// [`DbError`].
+pub async fn history(db: &Db, user: UserRowId, filter: &UsageFilter) -> Result<Vec<UsageRecord>, DbError> {
+    let span = Span {
+        user,
+        from: filter.start.map_or(0, Timestamp::micros),
+        to: filter.end.unwrap_or(Timestamp::MAX).micros(),
+        after: filter.after.unwrap_or((i64::MAX, i64::MAX)),
+        limit: filter.limit,
+        offset: filter.offset,
+    };
+    let facets = || [&filter.event_type, &filter.model_name, &filter.provider].map(|facet| Value::from(facet.clone()));
+    if let Some(session) = &filter.session_id {
+        let mut values = span.values();
+        values.push(session.as_str().into());
+        values.extend(facets());
+        let sql = records!(
+            " AND session_id = $8 AND ($9 IS NULL OR event_type = $9) \
+             AND ($10 IS NULL OR model_name = $10) AND ($11 IS NULL OR provider = $11)"
+        );
+        return db.query(sql, values).await;
+    }
+    if facets().iter().all(|facet| *facet == Value::Text(None)) {
+        return db.query(records!(""), span.values()).await;
+    }
+    by_hours(db, span, &facets()).await
+}
+
+/// An hour that has records of a facet, and how many.
+struct BusyHour {
+    bucket: i64,
+    records: i64,
+}
+
+impl FromRow for BusyHour {
+    fn from_row(row: &Row<'_>) -> Result<Self, DbError> {
+        Ok(Self { bucket: row.int(0)?, records: row.int(1)? })
+    }
+}
+
+/// Records of a facet, hour by hour: the roll-ups say which hours have any, so that a rare one is
+/// found without reading all the others, and whole hours are passed over without reading them.
+async fn by_hours(db: &Db, mut span: Span, facets: &[Value; 3]) -> Result<Vec<UsageRecord>, DbError> {
+    let mut found = Vec::new();
+    let mut newest = span.to.min(span.after.0);
+    loop {
+        let mut values: Vec<Value> =
+            [span.user.0, span.from - HOUR, newest, HOURS_AT_ONCE].map(Value::from).to_vec();
+        values.extend_from_slice(facets);
+        let sql = "SELECT bucket, CAST(sum(records) AS BIGINT) FROM usage_rollups WHERE user_id = $1 \
+                   AND period = 'hour' AND bucket > $2 AND bucket <= $3 AND ($5 IS NULL OR event_type = $5) \
+                   AND ($6 IS NULL OR model_name = $6) AND ($7 IS NULL OR provider = $7) \
+                   GROUP BY bucket ORDER BY bucket DESC LIMIT $4";
+        let hours = db.query::<BusyHour>(sql, values).await?;
+        for hour in &hours {
+            let last = hour.bucket + HOUR - 1;
+            let whole = hour.bucket >= span.from && last <= span.to && last < span.after.0;
+            if whole && span.offset >= hour.records {
+                span.offset -= hour.records;
+                continue;
+            }
+            let part = Span { from: hour.bucket.max(span.from), to: last.min(span.to), ..span };
+            // Within one hour the offset is counted here, because it may reach beyond the hour.
+            let mut values = Span { limit: span.limit + span.offset, offset: 0, ..part }.values();
+            values.extend_from_slice(facets);
+            let sql = records!(
+                " AND ($8 IS NULL OR event_type = $8) AND ($9 IS NULL OR model_name = $9) \
+                 AND ($10 IS NULL OR provider = $10)"
+            );
+            let records = db.query::<UsageRecord>(sql, values).await?;
+            let read = i64::try_from(records.len()).unwrap_or(i64::MAX);
+            let passed = span.offset.min(read);
+            span.offset -= passed;
+            found.extend(records.into_iter().skip(usize::try_from(passed).unwrap_or(0)));
+            span.limit = (span.limit - (read - passed)).max(0);
+            if span.limit == 0 {
+                return Ok(found);
+            }
+        }
+        match hours.last() {
+            Some(oldest) if i64::try_from(hours.len()) == Ok(HOURS_AT_ONCE) => newest = oldest.bucket - 1,
+            _ => return Ok(found),
+        }
+    }
+}

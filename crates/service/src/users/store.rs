@@ -1,0 +1,111 @@
+//! Reading users.
+
+use super::User;
+use super::model::user_columns;
+use crate::app::App;
+use crate::auth::grants::UserRef;
+use crate::db::{Db, DbError, FromRow, Row, Value};
+use kernel::{ExternalId, UserKey, UserRowId};
+use quick_cache::sync::Cache;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// How many ids are remembered.
+const REMEMBERED_MAX: usize = 100_000;
+
+/// Which row an external id names. A row keeps its id for ever, so this never becomes wrong; it
+/// does not say whether the user is deleted.
+pub type RowIds = Cache<ExternalId, UserRowId>;
+
+/// An empty memory.
+#[must_use]
+pub fn row_ids() -> RowIds {
+    Cache::new(REMEMBERED_MAX)
+}
+
+/// Both ids of a live user.
+impl FromRow for UserRef {
+    fn from_row(row: &Row<'_>) -> Result<Self, DbError> {
+        let auth0_id =
+            row.text(1)?.parse().map_err(|e| DbError::Internal(format!("users.auth0_id: {e}")))?;
+        Ok(Self { row: UserRowId(row.int(0)?), auth0_id })
+    }
+}
+
+/// The live user that a caller named, by its external id or else by its row id.
+///
+/// With `remembered` the answer may rest on memory; then a deleted user is found too.
+///
+/// # Errors
+/// [`DbError`].
+pub async fn find_key(app: &App, key: &UserKey, remembered: bool) -> Result<Option<UserRef>, DbError> {
+    let external = key.as_external();
+    if remembered && let Some(row) = app.row_ids.get(external) {
+        return Ok(Some(UserRef { row, auth0_id: external.clone() }));
+    }
+    let sql = "SELECT id, auth0_id FROM users WHERE auth0_id = $1 AND deleted_at IS NULL";
+    let mut found: Option<UserRef> = app.db.find(sql, &[external.as_str().into()]).await?;
+    if let (None, Some(row)) = (&found, key.as_row()) {
+        let sql = "SELECT id, auth0_id FROM users WHERE id = $1 AND deleted_at IS NULL";
+        found = app.db.find(sql, &[row.0.into()]).await?;
+    }
+    if let Some(user) = &found {
+        app.row_ids.insert(user.auth0_id.clone(), user.row);
+    }
+    Ok(found)
+}
+
+/// A live user by its external id.
+///
+/// # Errors
+/// [`DbError`].
+pub async fn find(db: &Db, id: &ExternalId) -> Result<Option<User>, DbError> {
+    let sql = concat!("SELECT ", user_columns!(), " FROM users WHERE auth0_id = $1 AND deleted_at IS NULL");
+    db.find(sql, &[Value::from(id.as_str())]).await
+}
+
+/// The live users of these names, each under its name; who is unknown is not in the answer.
+///
+/// # Errors
+/// [`DbError`].
+pub async fn find_keys(app: &App, keys: &BTreeSet<UserKey>) -> Result<BTreeMap<UserKey, UserRef>, DbError> {
+    let mut found = BTreeMap::new();
+    let mut missing = Vec::new();
+    for key in keys {
+        match app.row_ids.get(key.as_external()) {
+            Some(row) => {
+                found.insert(key.clone(), UserRef { row, auth0_id: key.as_external().clone() });
+            }
+            None => missing.push(key),
+        }
+    }
+    if missing.is_empty() {
+        return Ok(found);
+    }
+    let names: Vec<&ExternalId> = missing.iter().map(|key| key.as_external()).collect();
+    let rows: Vec<i64> = missing.iter().filter_map(|key| key.as_row()).map(|row| row.0).collect();
+    let lists = [serde_json::to_string(&names), serde_json::to_string(&rows)];
+    let values = lists.map(|list| Value::from(list.unwrap_or_default().as_str())).to_vec();
+    let sql = match app.db {
+        Db::Sqlite(_) => {
+            "SELECT id, auth0_id FROM users WHERE deleted_at IS NULL AND (auth0_id IN \
+             (SELECT value FROM json_each($1)) OR id IN (SELECT value FROM json_each($2)))"
+        }
+        Db::Postgres(_) => {
+            "SELECT id, auth0_id FROM users WHERE deleted_at IS NULL AND (auth0_id IN \
+             (SELECT json_array_elements_text($1::text::json)) \
+             OR id IN (SELECT json_array_elements_text($2::text::json)::bigint))"
+        }
+    };
+    let users = app.db.query::<UserRef>(sql, values).await?;
+    for user in &users {
+        app.row_ids.insert(user.auth0_id.clone(), user.row);
+    }
+    let by_id: BTreeMap<&ExternalId, &UserRef> = users.iter().map(|user| (&user.auth0_id, user)).collect();
+    let by_row: BTreeMap<UserRowId, &UserRef> = users.iter().map(|user| (user.row, user)).collect();
+    for key in missing {
+        // The external id wins over the row id, as it does in a path.
+        let named = by_id.get(key.as_external()).or_else(|| by_row.get(&key.as_row()?));
+        found.extend(named.map(|user| (key.clone(), (*user).clone())));
+    }
+    Ok(found)
+}
