@@ -1,13 +1,14 @@
 //! The usable keys of one key document, and what they have verified.
 
-use super::token::{Refusal, Token, object};
-use super::words::Words;
+use super::token::{Refusal, Rules, Verified};
 use aws_lc_rs::digest::{SHA256, digest};
-use aws_lc_rs::signature::{ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256, RsaPublicKeyComponents};
-use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use jsonwebtoken::jwk::{AlgorithmParameters, Jwk, KeyAlgorithm, PublicKeyUse};
+use jsonwebtoken::{DecodingKey, DecodingKeyKind};
 use quick_cache::sync::Cache;
+use serde::Deserialize;
+use serde_json::Value;
 
-/// How many verified tokens are remembered; 32 bytes each and some bookkeeping.
+/// How many verified tokens are remembered; a digest and a user each.
 const VERIFIED_MAX: usize = 10_000;
 
 /// The sizes of RSA moduli that are taken, in bytes: 2048 to 8192 bits.
@@ -15,71 +16,51 @@ const MODULUS_BYTES: std::ops::RangeInclusive<usize> = 256..=1024;
 
 /// The RS256 keys of one key document.
 ///
-/// The digests of tokens whose signature was found right are remembered here, so they are
-/// forgotten with the keys. Only the signature is remembered: claims are checked every time.
+/// What verified tokens say is remembered here under the tokens' digests, so it is forgotten with
+/// the keys. Their times are not judged here, but whenever a token is used.
 pub struct KeySet {
     keys: Vec<Key>,
-    verified: Cache<[u8; 32], ()>,
+    verified: Cache<Vec<u8>, Verified>,
 }
 
 struct Key {
-    kid: String,
-    public: ParsedPublicKey,
+    jwk: Jwk,
+    public: DecodingKey,
 }
 
-#[derive(serde::Deserialize)]
-struct Document<'a> {
-    #[serde(borrow)]
-    keys: Vec<Jwk<'a>>,
-}
-
-#[derive(serde::Deserialize)]
-struct Jwk<'a> {
-    #[serde(default, borrow)]
-    kty: Words<'a>,
-    #[serde(default, borrow, rename = "use")]
-    purpose: Words<'a>,
-    #[serde(default, borrow)]
-    alg: Words<'a>,
-    #[serde(default, borrow)]
-    kid: Words<'a>,
-    #[serde(default, borrow)]
-    n: Words<'a>,
-    #[serde(default, borrow)]
-    e: Words<'a>,
-}
-
-impl Jwk<'_> {
+impl Key {
     /// The key, where it is an RSA key for RS256 signatures with an id.
-    fn usable(&self) -> Option<Key> {
-        let fits = self.kty.has("RSA")
-            && self.purpose.one().is_none_or(|purpose| purpose == "sig")
-            && self.alg.one().is_none_or(|alg| alg == "RS256");
-        let (true, Some(kid), Some(n), Some(e)) = (fits, self.kid.one(), self.n.one(), self.e.one()) else {
-            return None;
-        };
-        let (n, e) = (number(n)?, number(e)?);
-        if !MODULUS_BYTES.contains(&n.len()) {
+    fn usable(jwk: &Value) -> Option<Self> {
+        let jwk = Jwk::deserialize(jwk).ok()?;
+        let signs = jwk.common.public_key_use.as_ref().is_none_or(|of| *of == PublicKeyUse::Signature);
+        let fits = jwk.common.key_algorithm.is_none_or(|alg| alg == KeyAlgorithm::RS256);
+        let rsa = matches!(jwk.algorithm, AlgorithmParameters::RSA(_));
+        if !(signs && fits && rsa && jwk.common.key_id.is_some()) {
             return None;
         }
-        let components = RsaPublicKeyComponents { n, e };
-        let public = components.to_parsed_public_key(&RSA_PKCS1_2048_8192_SHA256).ok()?;
-        Some(Key { kid: kid.to_owned(), public })
+        let public = DecodingKey::from_jwk(&jwk).ok()?;
+        let DecodingKeyKind::RsaModulusExponent { n, e } = public.kind() else { return None };
+        let (n, e) = (number(n)?, number(e)?);
+        let public = DecodingKey::from_rsa_raw_components(n, e);
+        MODULUS_BYTES.contains(&n.len()).then_some(Self { jwk, public })
+    }
+
+    fn is(&self, kid: &str) -> bool {
+        self.jwk.common.key_id.as_deref() == Some(kid)
     }
 }
 
-/// A big-endian number; some providers write leading zeros, which the library refuses.
-fn number(base64: &str) -> Option<Vec<u8>> {
-    let bytes = URL_SAFE_NO_PAD.decode(base64).ok()?;
-    let zeros = bytes.iter().take_while(|byte| **byte == 0).count();
-    Some(bytes[zeros..].to_vec())
+/// A big-endian number; some providers write leading zeros, with which no signature would verify.
+fn number(bytes: &[u8]) -> Option<&[u8]> {
+    bytes.iter().position(|byte| *byte != 0).map(|start| &bytes[start..])
 }
 
 impl KeySet {
     /// Reads a key document (RFC 7517); none when it has no usable key.
     #[must_use]
     pub fn read(document: &[u8]) -> Option<Self> {
-        let keys: Vec<Key> = object::<Document<'_>>(document)?.keys.iter().filter_map(Jwk::usable).collect();
+        let document: Value = serde_json::from_slice(document).ok()?;
+        let keys: Vec<Key> = document["keys"].as_array()?.iter().filter_map(Key::usable).collect();
         (!keys.is_empty()).then(|| Self { keys, verified: Cache::new(VERIFIED_MAX) })
     }
 
@@ -93,35 +74,23 @@ impl KeySet {
     /// Whether there is a key with this id.
     #[must_use]
     pub fn has(&self, kid: &str) -> bool {
-        self.keys.iter().any(|key| key.kid == kid)
+        self.keys.iter().any(|key| key.is(kid))
     }
 
     /// Whether both sets have the same keys in the same order.
     #[must_use]
     pub fn is_same(&self, other: &Self) -> bool {
-        let ids = |set: &Self| {
-            set.keys.iter().map(|key| (key.kid.clone(), key.public.as_ref().to_vec())).collect::<Vec<_>>()
-        };
-        ids(self) == ids(other)
+        self.keys.iter().map(|key| &key.jwk).eq(other.keys.iter().map(|key| &key.jwk))
     }
 
-    /// Verifies a token's signature with the key `kid`.
+    /// Verifies all of a token but its times, with the key `kid`; `rules` must always be the same.
     ///
     /// # Errors
-    /// [`Refusal::KeyId`] or [`Refusal::Signature`].
-    pub fn verify(&self, kid: &str, token: &Token<'_>) -> Result<(), Refusal> {
-        let key = self.keys.iter().find(|key| key.kid == kid).ok_or(Refusal::KeyId)?;
-        let id: Option<[u8; 32]> = digest(&SHA256, token.whole).as_ref().try_into().ok();
-        if id.is_some_and(|id| self.verified.get(&id).is_some()) {
-            return Ok(());
-        }
-        let mut buffer = [0; *MODULUS_BYTES.end() + 2];
-        let signature = token.signature(&mut buffer)?;
-        key.public.verify_sig(token.message, signature).map_err(|_| Refusal::Signature)?;
-        if let Some(id) = id {
-            self.verified.insert(id, ());
-        }
-        Ok(())
+    /// A [`Refusal`] that says why the token is not accepted.
+    pub fn verify(&self, kid: &str, token: &[u8], rules: &Rules) -> Result<Verified, Refusal> {
+        let key = self.keys.iter().find(|key| key.is(kid)).ok_or(Refusal::KeyId)?;
+        let id = digest(&SHA256, token);
+        self.verified.get_or_insert_with(id.as_ref(), || rules.verify(token, &key.public))
     }
 
     /// How many verified tokens are remembered.
@@ -134,11 +103,24 @@ impl KeySet {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::auth::test_support::RsaKey;
-    use serde_json::{Value, json};
+    use crate::auth::test_support::{RsaKey, unsigned};
+    use jsonwebtoken::Algorithm;
+    use serde_json::json;
 
     fn read(keys: &[Value]) -> Option<KeySet> {
         KeySet::read(json!({ "keys": keys }).to_string().as_bytes())
+    }
+
+    fn claims() -> Value {
+        json!({"iss": "tenant", "sub": "a", "exp": 1})
+    }
+
+    fn signed(key: &RsaKey) -> String {
+        key.sign(&claims())
+    }
+
+    fn rules() -> Rules {
+        Rules::new(Algorithm::RS256, &["tenant".into()], None, "admin".into())
     }
 
     fn but(change: &Value) -> Value {
@@ -161,7 +143,8 @@ mod tests {
             json!({"use": null}),
             json!({"n": format!("AAAA{}", good["n"].as_str().expect("n"))}),
         ] {
-            assert!(read(&[but(&change)]).is_some(), "{change}");
+            let set = read(&[but(&change)]).expect("keys");
+            assert!(set.verify("first", signed(RsaKey::first()).as_bytes(), &rules()).is_ok(), "{change}");
         }
         for change in [
             json!({"kty": "oct"}),
@@ -191,20 +174,18 @@ mod tests {
     #[test]
     fn only_right_signatures_are_remembered() {
         let set = read(&[RsaKey::first().jwk()]).expect("keys");
-        let good = RsaKey::first().sign(&json!({"sub": "a"}));
-        let forged = RsaKey::second().signed_as("first", &json!({"sub": "a"}));
+        let verify = |token: &str| set.verify("first", token.as_bytes(), &rules()).map(|_| set.remembered());
+        let good = signed(RsaKey::first());
+        let forged = RsaKey::second().signed_as("first", &claims());
         for _ in 0..2 {
-            let token = Token::split(forged.as_bytes()).expect("a token");
-            assert_eq!(set.verify("first", &token), Err(Refusal::Signature));
+            assert_eq!(verify(&forged), Err(Refusal::Signature));
             assert_eq!(set.remembered(), 0);
         }
         for _ in 0..2 {
-            let token = Token::split(good.as_bytes()).expect("a token");
-            assert_eq!(set.verify("first", &token), Ok(()));
-            assert_eq!(set.remembered(), 1);
+            assert_eq!(verify(&good), Ok(1));
         }
-        let other_claims = format!("{}x{}", &good[..good.len() / 2], &good[good.len() / 2 + 1..]);
-        let token = Token::split(other_claims.as_bytes()).expect("a token");
-        assert_eq!(set.verify("first", &token), Err(Refusal::Signature));
+        let (_, signature) = good.rsplit_once('.').expect("a token");
+        let other = unsigned(&json!({"alg": "RS256"}), &json!({"sub": "b"}));
+        assert_eq!(verify(&format!("{other}.{signature}")), Err(Refusal::Signature));
     }
 }

@@ -4,15 +4,15 @@
 //! - A credential is either understood completely or refused; nothing is guessed.
 //! - The key that verifies a token is chosen by the token's issuer and key id among the keys that
 //!   the operator configured. What the token says of its own algorithm can only make it refused.
-//! - No token, key or secret is logged or kept; the cache of verified tokens holds digests only.
+//! - No token, key or secret is logged, and no token kept; the cache of verified tokens holds
+//!   their digests and what became of them.
 //!
 //! Reading order: [`principal`] (what comes out), [`authenticator`] (from headers to a principal),
-//! [`jwt`] (how a token is verified) over [`token`] and [`claims`] (what it says) and [`jwks`] (the keys
+//! [`jwt`] (which provider's token it is) over [`token`] (what it must be and says) and [`jwks`] (the keys
 //! of an identity provider, a [`key_set`]), [`config`] (what can be configured), [`dev_token`] (tokens for
 //! development). Which principal may do what is decided by the routes, not here.
 
 pub mod authenticator;
-pub mod claims;
 pub mod config;
 pub mod api;
 pub mod dev_token;
@@ -22,7 +22,6 @@ pub mod jwt;
 pub mod key_set;
 pub mod principal;
 pub mod token;
-pub mod words;
 
 #[cfg(test)]
 mod test_support;
