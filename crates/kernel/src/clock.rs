@@ -1,7 +1,10 @@
 //! Time, handed in.
 
 use crate::Timestamp;
-use std::sync::{Arc, atomic::{AtomicI64, Ordering}};
+use std::sync::{
+    Arc,
+    atomic::{AtomicI64, Ordering},
+};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Where the service reads the time: the system's clock, or one that a test moves by hand.

@@ -173,12 +173,7 @@ fn parse(literal: &str) -> Result<i64, DecimalError> {
 }
 
 /// The schema of a decimal that arrives as a number or as a string.
-pub(crate) fn decimal_input(
-    description: &str,
-    places: u32,
-    maximum: f64,
-    positive: bool,
-) -> RefOr<Schema> {
+pub(crate) fn decimal_input(description: &str, places: u32, maximum: f64, positive: bool) -> RefOr<Schema> {
     use utoipa::openapi::schema::{OneOfBuilder, SchemaType};
     let number = ObjectBuilder::new().schema_type(SchemaType::Type(Type::Number)).maximum(Some(maximum));
     let number = if positive { number.exclusive_minimum(Some(0.0)) } else { number.minimum(Some(0.0)) };

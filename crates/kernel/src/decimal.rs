@@ -36,12 +36,7 @@ pub enum DecimalError {
 ///
 /// # Errors
 /// [`DecimalError::NotANumber`], [`DecimalError::TooPrecise`] or [`DecimalError::TooLarge`].
-pub fn parse(
-    text: &str,
-    places: u32,
-    limit: i64,
-    limit_text: &'static str,
-) -> Result<i64, DecimalError> {
+pub fn parse(text: &str, places: u32, limit: i64, limit_text: &'static str) -> Result<i64, DecimalError> {
     use DecimalError::{NotANumber, TooLarge, TooPrecise};
     if text.is_empty() || text.len() > LITERAL_MAX_CHARS {
         return Err(NotANumber);
@@ -104,11 +99,7 @@ pub fn format(value: i128, places: u32) -> String {
 ///
 /// # Errors
 /// Whatever the serializer returns.
-pub fn serialize<S: Serializer>(
-    value: i128,
-    places: u32,
-    serializer: S,
-) -> Result<S::Ok, S::Error> {
+pub fn serialize<S: Serializer>(value: i128, places: u32, serializer: S) -> Result<S::Ok, S::Error> {
     let unit = 10i128.pow(places);
     if value % unit == 0 {
         return match i64::try_from(value / unit) {

@@ -98,7 +98,11 @@ impl UserKey {
     #[must_use]
     pub fn as_row(&self) -> Option<UserRowId> {
         let digits = self.0.as_str();
-        digits.parse().ok().filter(|row| *row > 0 && digits.starts_with(|c: char| c.is_ascii_digit())).map(UserRowId)
+        digits
+            .parse()
+            .ok()
+            .filter(|row| *row > 0 && digits.starts_with(|c: char| c.is_ascii_digit()))
+            .map(UserRowId)
     }
 
     /// Whether it names this user, by either id.
@@ -118,10 +122,9 @@ impl FromStr for UserKey {
 
 impl<'de> Deserialize<'de> for UserKey {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        crate::decimal::literal(deserializer)
-            .ok()
-            .and_then(|text| text.parse().ok())
-            .ok_or_else(|| D::Error::custom("must be a user id: 1 to 255 characters of A-Z a-z 0-9 . _ @ + : | -"))
+        crate::decimal::literal(deserializer).ok().and_then(|text| text.parse().ok()).ok_or_else(|| {
+            D::Error::custom("must be a user id: 1 to 255 characters of A-Z a-z 0-9 . _ @ + : | -")
+        })
     }
 }
 
@@ -205,8 +208,18 @@ macro_rules! ledger_id {
     };
 }
 
-ledger_id!(TransactionId, "txn_", "must be a transaction id such as txn_112_7", "A transaction: one entry of one account.");
-ledger_id!(GrantId, "grt_", "must be a grant id such as grt_112_7", "A grant, named after the entry that issued it.");
+ledger_id!(
+    TransactionId,
+    "txn_",
+    "must be a transaction id such as txn_112_7",
+    "A transaction: one entry of one account."
+);
+ledger_id!(
+    GrantId,
+    "grt_",
+    "must be a grant id such as grt_112_7",
+    "A grant, named after the entry that issued it."
+);
 
 #[cfg(test)]
 mod tests {
@@ -214,7 +227,9 @@ mod tests {
 
     #[test]
     fn external_ids_of_every_provider_pass() {
-        for id in ["auth0|test123", "google-oauth2|1078", "4da97cfa-b95f-4898-8b7d-2786ff703ce0", "a.b_c@d+e:f"] {
+        for id in
+            ["auth0|test123", "google-oauth2|1078", "4da97cfa-b95f-4898-8b7d-2786ff703ce0", "a.b_c@d+e:f"]
+        {
             assert_eq!(id.parse::<ExternalId>().expect(id).as_str(), id);
         }
         assert!("a".repeat(255).parse::<ExternalId>().is_ok());
@@ -228,7 +243,17 @@ mod tests {
         let id: TransactionId = "txn_112_7".parse().expect("an id");
         assert_eq!((id.user.0, id.seq), (112, 7));
         assert_eq!(id.to_string(), "txn_112_7");
-        for text in ["txn_", "txn_1", "txn_1_", "txn_01_7", "txn_1_-7", "txn_1_7_", "grt_1_7", "txn_+1_7", "txn_99999999999999999999_1"] {
+        for text in [
+            "txn_",
+            "txn_1",
+            "txn_1_",
+            "txn_01_7",
+            "txn_1_-7",
+            "txn_1_7_",
+            "grt_1_7",
+            "txn_+1_7",
+            "txn_99999999999999999999_1",
+        ] {
             assert!(text.parse::<TransactionId>().is_err(), "{text}");
         }
     }

@@ -3,7 +3,10 @@
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _, ser::Error as _};
 use serde_json::value::RawValue;
 use std::borrow::Cow;
-use utoipa::openapi::{ObjectBuilder, RefOr, Schema, schema::{AdditionalProperties, Type}};
+use utoipa::openapi::{
+    ObjectBuilder, RefOr, Schema,
+    schema::{AdditionalProperties, Type},
+};
 use utoipa::{PartialSchema, ToSchema};
 
 /// A JSON object, kept as the text it arrived as, so that no number in it changes.

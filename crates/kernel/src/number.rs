@@ -3,7 +3,10 @@
 use crate::decimal;
 use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 use std::borrow::Cow;
-use utoipa::openapi::{RefOr, Schema, schema::{ObjectBuilder, OneOfBuilder, Type}};
+use utoipa::openapi::{
+    RefOr, Schema,
+    schema::{ObjectBuilder, OneOfBuilder, Type},
+};
 use utoipa::{PartialSchema, ToSchema};
 
 /// A count such as tokens: 0 to 2 147 483 647.

@@ -47,11 +47,7 @@ impl<'de, const MIN: usize, const MAX: usize> Deserialize<'de> for Text<MIN, MAX
 
 impl<const MIN: usize, const MAX: usize> PartialSchema for Text<MIN, MAX> {
     fn schema() -> RefOr<Schema> {
-        ObjectBuilder::new()
-            .schema_type(Type::String)
-            .min_length(Some(MIN))
-            .max_length(Some(MAX))
-            .into()
+        ObjectBuilder::new().schema_type(Type::String).min_length(Some(MIN)).max_length(Some(MAX)).into()
     }
 }
 
@@ -77,8 +73,7 @@ impl Name {
     /// # Errors
     /// A sentence that names the broken rule.
     pub fn new(text: &str) -> Result<Self, String> {
-        Text::<1, 200>::new(text.trim().to_owned())
-            .map(|text| Self(text.into_string()))
+        Text::<1, 200>::new(text.trim().to_owned()).map(|text| Self(text.into_string()))
     }
 }
 
@@ -190,7 +185,9 @@ mod tests {
         for good in ["test@test.com", "a.b+c@mail.example.org", "ä@exämple.de"] {
             assert!(Email::new(good).is_ok(), "{good}");
         }
-        for bad in ["", "a", "a@", "@b.com", "a@b", "a b@c.de", "a@b..de", "A <a@b.de>", "a@[127.0.0.1]", "a@b.de\n"] {
+        for bad in
+            ["", "a", "a@", "@b.com", "a@b", "a b@c.de", "a@b..de", "A <a@b.de>", "a@[127.0.0.1]", "a@b.de\n"]
+        {
             assert!(Email::new(bad).is_err(), "{bad}");
         }
         assert!(Email::new(&format!("{}@b.de", "a".repeat(260))).is_err());

@@ -128,7 +128,16 @@ mod tests {
         ] {
             assert_eq!(text.parse::<Timestamp>().expect(text).to_string(), written);
         }
-        for text in ["", "yesterday", "2025-13-01", "2025-02-30", "1969-12-31", "10000-01-01", "2025-07-27T25:00:00Z", "٢٠٢٥-01-01"] {
+        for text in [
+            "",
+            "yesterday",
+            "2025-13-01",
+            "2025-02-30",
+            "1969-12-31",
+            "10000-01-01",
+            "2025-07-27T25:00:00Z",
+            "٢٠٢٥-01-01",
+        ] {
             assert!(text.parse::<Timestamp>().is_err(), "{text}");
         }
     }

@@ -60,8 +60,7 @@ async fn run(command: Command, config: Config) -> Result<ExitCode, BootError> {
 
 async fn serve(config: Config) -> Result<ExitCode, BootError> {
     let listener = boot::listen(&config).await?;
-    let _log = telemetry::init(&config)
-        .map_err(|error| BootError::Listen(format!("LOG_FORMAT: {error}")))?;
+    let _log = telemetry::init(&config).map_err(|error| BootError::Listen(format!("LOG_FORMAT: {error}")))?;
     let metrics = config.metrics_enabled.then(telemetry::metrics).and_then(Result::ok);
     measure::describe();
     let banner = banner(&config, &listener);

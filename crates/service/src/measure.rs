@@ -4,8 +4,7 @@ use std::time::Duration;
 
 /// A request was answered. The route is its template, so that no user id becomes a label.
 pub fn request(method: &str, route: &str, status: u16, took: Duration) {
-    let labels =
-        [("method", method.to_owned()), ("route", route.to_owned()), ("status", status.to_string())];
+    let labels = [("method", method.to_owned()), ("route", route.to_owned()), ("status", status.to_string())];
     metrics::counter!("http_requests_total", &labels).increment(1);
     metrics::histogram!("http_request_duration_seconds", "route" => route.to_owned()).record(took);
 }
@@ -27,6 +26,10 @@ pub fn describe() {
     describe_counter!("http_requests_total", "Requests answered, by method, route and status.");
     describe_histogram!("http_request_duration_seconds", Unit::Seconds, "Time to answer, by route.");
     describe_histogram!("ledger_batch_size", "Commands committed together.");
-    describe_histogram!("ledger_commit_duration_seconds", Unit::Seconds, "Time to decide and commit a batch.");
+    describe_histogram!(
+        "ledger_commit_duration_seconds",
+        Unit::Seconds,
+        "Time to decide and commit a batch."
+    );
     describe_gauge!("ledger_queue_commands", "Commands waiting for the writer.");
 }

@@ -62,11 +62,11 @@ pub struct DevToken {
          max_length = 254, example = "test@test.com"),
     ),
     request_body(content = Option<DevTokenRequest>, example = json!({"user_id": "auth0|test123", "email": "test@test.com"})),
-    responses((status = 200, body = DevToken, example = json!({
+    responses((status = 200, body = DevToken, description = "The token",
+        links(("ensure" = (operation_id = "ensure_user", description = "Make the user with this token."))),
+        example = json!({
         "token": "eyJ0eXAi…", "access_token": "eyJ0eXAi…", "token_type": "bearer", "user_id": "auth0|test123",
-        "email": "test@test.com", "expires_in": 3600, "provider": "supabase", "timestamp": "2025-07-27T00:11:26.479685Z"}),
-        description = "The token",
-        links(("ensure" = (operation_id = "ensure_user", description = "Make the user with this token."))))),
+        "email": "test@test.com", "expires_in": 3600, "provider": "supabase", "timestamp": "2025-07-27T00:11:26.479685Z"}))),
 )]
 pub async fn create_dev_token(
     State(app): State<Arc<App>>,
@@ -135,7 +135,11 @@ pub struct Providers {
 pub async fn get_auth_info(State(app): State<Arc<App>>) -> Response {
     let chosen = app.config.auth_provider;
     let named = |auth0: bool, supabase: bool| {
-        [(auth0, "auth0"), (supabase, "supabase")].into_iter().filter(|(on, _)| *on).map(|(_, name)| name).collect()
+        [(auth0, "auth0"), (supabase, "supabase")]
+            .into_iter()
+            .filter(|(on, _)| *on)
+            .map(|(_, name)| name)
+            .collect()
     };
     json(&AuthInfo {
         status: "multi-provider",

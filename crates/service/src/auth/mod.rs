@@ -12,9 +12,9 @@
 //! of an identity provider, a [`key_set`]), [`config`] (what can be configured), [`dev_token`] (tokens for
 //! development). Which principal may do what is decided by the routes, not here.
 
+pub mod api;
 pub mod authenticator;
 pub mod config;
-pub mod api;
 pub mod dev_token;
 pub mod grants;
 pub mod jwks;

@@ -5,7 +5,7 @@ use super::model::{EntryKind, Grant, Source};
 use super::store::{self, TransactionFilter};
 use super::view::{BalanceAnswer, BalanceView, ConsumeAnswer, GrantView, TransactionView};
 use crate::app::App;
-use crate::auth::grants::{CanGrant, CanReadBalance, CanReadCredits, CanRecharge, CanSpend, Caller, UserRef};
+use crate::auth::grants::{Caller, CanGrant, CanReadBalance, CanReadCredits, CanRecharge, CanSpend, UserRef};
 use crate::http::envelope::bytes as to_bytes;
 use crate::http::input::Once;
 use crate::http::page::{Page, PageQuery};

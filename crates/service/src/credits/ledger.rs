@@ -245,11 +245,8 @@ fn decide_refund(
         effective_at: now,
         expires_at: policy.refund_life.map(|life| now.plus(life)),
     });
-    let cause = Cause {
-        reverses: Some(entry.seq),
-        usage_record_id: entry.cause.usage_record_id,
-        ..Cause::default()
-    };
+    let cause =
+        Cause { reverses: Some(entry.seq), usage_record_id: entry.cause.usage_record_id, ..Cause::default() };
     let draft = Draft { kind: EntryKind::Refund, amount, cause, funded_by, grant };
     append(account, draft, &refund.note, now, &mut decision);
     Ok(decision)
@@ -264,10 +261,7 @@ fn settle(account: &mut Account, now: Timestamp, decision: &mut Decision) {
         std::mem::take(&mut account.grants).into_iter().partition(|grant| grant.expired(now));
     account.grants = open;
     due.sort_by_key(|grant| (grant.expires_at, grant.seq));
-    let note = Note {
-        origin: Origin { actor: "system".to_owned(), ..Origin::default() },
-        ..Note::default()
-    };
+    let note = Note { origin: Origin { actor: "system".to_owned(), ..Origin::default() }, ..Note::default() };
     for mut grant in due {
         let rest = std::mem::take(&mut grant.remaining);
         let draft = Draft {
@@ -330,10 +324,11 @@ fn give_back(
         let standing = account.grants.iter().position(|grant| grant.seq == *seq);
         let grant = match standing {
             Some(at) => Some(account.grants.remove(at)),
-            None => original.grants.iter().find(|grant| grant.seq == *seq).map(|grant| Grant {
-                remaining: Credits::ZERO,
-                ..grant.clone()
-            }),
+            None => original
+                .grants
+                .iter()
+                .find(|grant| grant.seq == *seq)
+                .map(|grant| Grant { remaining: Credits::ZERO, ..grant.clone() }),
         };
         match grant {
             Some(mut grant) if !grant.expired(now) => {

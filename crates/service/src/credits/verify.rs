@@ -55,9 +55,15 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { accounts, entries, balance, first_bad } = self;
         match first_bad {
-            None => write!(f, "The ledger is sound: {accounts} accounts, {entries} entries, {balance} credits in all."),
+            None => write!(
+                f,
+                "The ledger is sound: {accounts} accounts, {entries} entries, {balance} credits in all."
+            ),
             Some(Fault { table, row, rule }) => {
-                write!(f, "The ledger is NOT sound: {table} {row}: {rule} (after {accounts} accounts, {entries} entries).")
+                write!(
+                    f,
+                    "The ledger is NOT sound: {table} {row}: {rule} (after {accounts} accounts, {entries} entries)."
+                )
             }
         }
     }
@@ -127,7 +133,10 @@ async fn run(snapshot: &mut Snapshot, user: Option<&ExternalId>, report: &mut Re
 async fn orphans(snapshot: &mut Snapshot) -> Result<(), Halt> {
     let unowned: [(&'static str, &'static str); 6] = [
         ("users", "SELECT id FROM users WHERE id NOT IN (SELECT user_id FROM credit_accounts) LIMIT 1"),
-        ("credit_accounts", "SELECT user_id FROM credit_accounts WHERE user_id NOT IN (SELECT id FROM users) LIMIT 1"),
+        (
+            "credit_accounts",
+            "SELECT user_id FROM credit_accounts WHERE user_id NOT IN (SELECT id FROM users) LIMIT 1",
+        ),
         (
             "credit_entries",
             "SELECT DISTINCT user_id FROM credit_entries WHERE user_id NOT IN (SELECT user_id FROM credit_accounts) LIMIT 1",
@@ -187,7 +196,8 @@ async fn replay(snapshot: &mut Snapshot, account: Account, report: &mut Report) 
             entry_columns!(),
             ", counter_account FROM credit_entries WHERE user_id = $1 AND seq > $2 ORDER BY seq LIMIT $3"
         );
-        let rows = snapshot.try_query::<StoredEntry>(sql, &[account.user.0, replay.seq, ENTRIES_AT_ONCE]).await;
+        let rows =
+            snapshot.try_query::<StoredEntry>(sql, &[account.user.0, replay.seq, ENTRIES_AT_ONCE]).await;
         let rows = match rows {
             Ok(rows) => rows,
             Err(DbError::Internal(why)) => return unreadable(snapshot, account.user, replay.seq, &why).await,
@@ -294,7 +304,11 @@ impl Replay {
             };
             let expires = entry.kind == EntryKind::Expire;
             if expires != grant.expired(entry.created_at) {
-                return bad(if expires { "it ends a grant before its time" } else { "it uses a grant that has ended" });
+                return bad(if expires {
+                    "it ends a grant before its time"
+                } else {
+                    "it uses a grant that has ended"
+                });
             }
             let remaining = grant.remaining.micro() + sign * part.micro();
             if part.micro() <= 0 || remaining < 0 || remaining > grant.amount.micro() {
@@ -368,7 +382,11 @@ async fn compare_grants(snapshot: &mut Snapshot, replay: &Replay) -> Result<(), 
     let stored = match snapshot.try_query::<Grant>(sql, &[replay.user.0]).await {
         Ok(stored) => stored,
         Err(DbError::Internal(why)) => {
-            return fault("credit_grants", format!("of user {}", replay.user), format!("cannot be read: {why}"));
+            return fault(
+                "credit_grants",
+                format!("of user {}", replay.user),
+                format!("cannot be read: {why}"),
+            );
         }
         Err(error) => return Err(error.into()),
     };

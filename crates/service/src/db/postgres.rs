@@ -12,7 +12,8 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 /// How long to wait for a free connection, and for a new one to open.
 const WAIT: Duration = Duration::from_secs(5);
 /// How long a statement may run, and wait for a lock; past it the request fails and nothing is kept.
-const SESSION: &str = "-c statement_timeout=20000 -c lock_timeout=5000 -c idle_in_transaction_session_timeout=20000";
+const SESSION: &str =
+    "-c statement_timeout=20000 -c lock_timeout=5000 -c idle_in_transaction_session_timeout=20000";
 
 /// A PostgreSQL database.
 #[derive(Clone)]
@@ -30,11 +31,8 @@ impl Postgres {
             .map_err(|e| DbError::Unavailable(format!("the connection string is not valid: {e}")))?;
         let options = config.get_options().map_or(SESSION.to_owned(), |own| format!("{SESSION} {own}"));
         config.options(options).application_name("user-service").connect_timeout(WAIT);
-        let manager = Manager::from_config(
-            config,
-            tls()?,
-            ManagerConfig { recycling_method: RecyclingMethod::Fast },
-        );
+        let manager =
+            Manager::from_config(config, tls()?, ManagerConfig { recycling_method: RecyclingMethod::Fast });
         let pool = Pool::builder(manager)
             .max_size(pool_size)
             .wait_timeout(Some(WAIT))
@@ -43,7 +41,7 @@ impl Postgres {
             .build()
             .map_err(|e| DbError::Internal(e.to_string()))?;
         let db = Self { pool };
-        db.connection().await?;
+        drop(db.connection().await?);
         Ok(db)
     }
 
@@ -76,11 +74,12 @@ impl Postgres {
 fn tls() -> Result<MakeRustlsConnect, DbError> {
     let mut roots = rustls::RootCertStore::empty();
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    let config = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
-        .with_safe_default_protocol_versions()
-        .map_err(|e| DbError::Internal(e.to_string()))?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
+    let config =
+        rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
+            .with_safe_default_protocol_versions()
+            .map_err(|e| DbError::Internal(e.to_string()))?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
     Ok(MakeRustlsConnect::new(config))
 }
 
@@ -88,7 +87,9 @@ impl From<tokio_postgres::Error> for DbError {
     fn from(error: tokio_postgres::Error) -> Self {
         let Some(db) = error.as_db_error() else {
             // Without an answer of the server, the connection is gone or the value did not fit.
-            return if error.is_closed() || std::error::Error::source(&error).is_some_and(|s| s.is::<std::io::Error>()) {
+            return if error.is_closed()
+                || std::error::Error::source(&error).is_some_and(|s| s.is::<std::io::Error>())
+            {
                 Self::Unavailable(error.to_string())
             } else {
                 Self::Internal(format!("{error}: {:?}", std::error::Error::source(&error)))

@@ -119,9 +119,9 @@ impl From<Option<String>> for Value {
 impl rusqlite::ToSql for Value {
     fn to_sql(&self) -> rusqlite::Result<rusqlite::types::ToSqlOutput<'_>> {
         match self {
-            Self::Int(int) => int.to_sql(),
-            Self::Text(text) => text.to_sql(),
-            Self::Bytes(bytes) => bytes.to_sql(),
+            Self::Int(int) => rusqlite::ToSql::to_sql(int),
+            Self::Text(text) => rusqlite::ToSql::to_sql(text),
+            Self::Bytes(bytes) => rusqlite::ToSql::to_sql(bytes),
         }
     }
 }

@@ -49,8 +49,7 @@ impl Sqlite {
             })?;
         }
         connect(path, true)?;
-        let readers =
-            |n: usize| (0..n).map(|_| connect(path, false)).collect::<Result<Vec<_>, DbError>>();
+        let readers = |n: usize| (0..n).map(|_| connect(path, false)).collect::<Result<Vec<_>, DbError>>();
         Ok(Self {
             inner: Arc::new(Inner {
                 points: readers(POINT_READERS)?.into_iter().map(Mutex::new).collect(),

@@ -48,9 +48,7 @@ pub async fn run(connection: &Object, writes: &[Write<'_>], begin: bool) -> Resu
         statements.push(connection.prepare_cached(write.sql).await?);
     }
     // Futures of one connection are sent in the order of their first poll.
-    let begin = async {
-        if begin { connection.batch_execute("BEGIN").await } else { Ok(()) }
-    };
+    let begin = async { if begin { connection.batch_execute("BEGIN").await } else { Ok(()) } };
     let sent = join_all(statements.iter().zip(writes).map(|(statement, write)| async move {
         let values: Vec<&(dyn ToSql + Sync)> =
             write.columns.iter().map(|column| &**column as &(dyn ToSql + Sync)).collect();

@@ -12,20 +12,20 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use kernel::Timestamp;
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::Value;
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 use utoipa::openapi::extensions::Extensions;
 use utoipa::openapi::header::HeaderBuilder;
 use utoipa::openapi::path::{Operation, ParameterBuilder, ParameterIn};
-use utoipa::openapi::schema::{ObjectBuilder, Type};
+use utoipa::openapi::schema::{ArrayBuilder, ObjectBuilder, OneOfBuilder, Schema, Type};
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{ContentBuilder, OpenApi, RefOr, Required, ResponseBuilder};
-use utoipa::{OpenApi as _, ToSchema};
+use utoipa::{OpenApi as _, PartialSchema, ToSchema};
 
 /// The body of every error.
 #[derive(Serialize, ToSchema)]
-#[expect(dead_code, reason = "only described: http::around writes it")]
 pub struct Error {
     /// Always false.
     success: bool,
@@ -51,19 +51,28 @@ pub struct Error {
 }
 
 /// The message, or what is wrong field by field.
-#[derive(Serialize, ToSchema)]
-#[serde(untagged)]
-#[expect(dead_code, reason = "only described: http::around writes it")]
-pub enum Detail {
-    /// The message.
-    Sentence(#[schema(max_length = 20_000)] String),
-    /// What is wrong.
-    Fields(#[schema(max_items = 100)] Vec<Invalid>),
+#[derive(Serialize)]
+pub struct Detail;
+
+impl PartialSchema for Detail {
+    fn schema() -> RefOr<Schema> {
+        let sentence = ObjectBuilder::new().schema_type(Type::String).max_length(Some(20_000));
+        let fields = ArrayBuilder::new()
+            .items(utoipa::openapi::Ref::from_schema_name("Invalid"))
+            .min_items(Some(1))
+            .max_items(Some(100));
+        OneOfBuilder::new().item(sentence).item(fields).into()
+    }
+}
+
+impl ToSchema for Detail {
+    fn name() -> Cow<'static, str> {
+        "Detail".into()
+    }
 }
 
 /// An error as RFC 9457 has it, for `Accept: application/problem+json`.
 #[derive(Serialize, ToSchema)]
-#[expect(dead_code, reason = "only described: http::around writes it")]
 pub struct Problem {
     /// Always `about:blank`.
     #[serde(rename = "type")]
@@ -102,7 +111,7 @@ pub struct Problem {
         (name = "Auth", description = "Tokens for development, and which providers are accepted."),
         (name = "Service", description = "Health, numbers, and a request that does nothing."),
     ),
-    components(schemas(Error, Problem)),
+    components(schemas(Error, Problem, Invalid)),
 )]
 struct Base;
 
@@ -152,13 +161,19 @@ pub fn complete(mut document: OpenApi) -> OpenApi {
 }
 
 fn complete_operation(method: &Method, operation: &mut Operation) {
-    let public = operation.security.as_ref().is_none_or(|all| all.iter().all(|one| *one == Default::default()));
+    let public =
+        operation.security.as_ref().is_none_or(|all| all.iter().all(|one| *one == Default::default()));
     let has_body = operation.request_body.is_some();
     let parameters = operation.parameters.get_or_insert_default();
-    let in_path = parameters.iter().any(|parameter| matches!(parameter, RefOr::T(p) if p.parameter_in == ParameterIn::Path));
+    let in_path = parameters
+        .iter()
+        .any(|parameter| matches!(parameter, RefOr::T(p) if p.parameter_in == ParameterIn::Path));
     let keyed = (*method == Method::POST || *method == Method::PATCH)
         && !matches!(operation.operation_id.as_deref(), Some("noop" | "create_dev_token"));
-    parameters.push(header_parameter("X-Request-ID", "Taken, echoed, logged and put in errors; made when absent.", 128).into());
+    parameters.push(
+        header_parameter("X-Request-ID", "Taken, echoed, logged and put in errors; made when absent.", 128)
+            .into(),
+    );
     if keyed {
         let about = "1 to 255 printable ASCII characters. The same key with the same request answers what the first did, \
                      byte for byte, with `Idempotent-Replayed: true`; with another request it is 422. Kept 30 days. A \
@@ -166,7 +181,11 @@ fn complete_operation(method: &Method, operation: &mut Operation) {
         parameters.push(header_parameter("Idempotency-Key", about, 255).into());
     }
     let possible = [
-        (400, has_body || in_path || !parameters.is_empty(), "The input breaks a rule, which `detail` names field by field; on consume also: not enough credits."),
+        (
+            400,
+            has_body || in_path || !parameters.is_empty(),
+            "The input breaks a rule, which `detail` names field by field; on consume also: not enough credits.",
+        ),
         (401, !public, "No token, or one that is not accepted."),
         (403, !public, "Not the caller's to do."),
         (404, in_path || !public, "There is no such user or transaction."),
@@ -188,13 +207,16 @@ fn complete_operation(method: &Method, operation: &mut Operation) {
     for (status, response) in responses {
         let RefOr::T(response) = response else { continue };
         let mut header = |name: &str, about: &str| {
-            let schema = ObjectBuilder::new().schema_type(Type::String).max_length(Some(1000));
-            let header = HeaderBuilder::new().schema(schema).description(Some(about)).build();
+            let schema =
+                Schema::Object(ObjectBuilder::new().schema_type(Type::String).max_length(Some(1000)).build());
+            let header = HeaderBuilder::new().schema(Some(schema)).description(Some(about)).build();
             response.headers.insert(name.to_owned(), header.into());
         };
         header("X-Request-ID", "The request's id.");
         match status.as_str() {
-            "200" if keyed => header("Idempotent-Replayed", "`true` when this is the answer to an earlier request."),
+            "200" if keyed => {
+                header("Idempotent-Replayed", "`true` when this is the answer to an earlier request.")
+            }
             "401" => header("WWW-Authenticate", "`Bearer …`"),
             "503" => header("Retry-After", "Seconds until trying again makes sense."),
             _ => {}
@@ -219,7 +241,8 @@ fn header_parameter(name: &str, about: &str, max: usize) -> utoipa::openapi::pat
 }
 
 fn error_response(about: &str) -> utoipa::openapi::Response {
-    let content = |name| ContentBuilder::new().schema(Some(utoipa::openapi::Ref::from_schema_name(name))).build();
+    let content =
+        |name| ContentBuilder::new().schema(Some(utoipa::openapi::Ref::from_schema_name(name))).build();
     ResponseBuilder::new()
         .description(about)
         .content("application/json", content("Error"))
@@ -269,13 +292,15 @@ const PAGE_POLICY: &str = "default-src 'self'; style-src 'self' 'unsafe-inline';
 /// `/openapi.json`, `/docs` (Swagger UI) and `/redoc`.
 pub fn pages(document: &OpenApi) -> Router<Arc<App>> {
     let text: Arc<str> = document.to_json().unwrap_or_default().into();
-    let config = utoipa_swagger_ui::Config::from("/openapi.json").try_it_out_enabled(true);
-    let swagger: Router<Arc<App>> =
-        utoipa_swagger_ui::SwaggerUi::new("/docs").config(config).external_url_unchecked("/openapi.json", json!({})).into();
+    let config = utoipa_swagger_ui::Config::new(["/openapi.json"]).try_it_out_enabled(true);
+    let swagger: Router<Arc<App>> = utoipa_swagger_ui::SwaggerUi::new("/docs").config(config).into();
     Router::new()
         .merge(swagger)
         .route("/redoc", get(|| async { of_type("text/html; charset=utf-8", REDOC_PAGE) }))
-        .route("/redoc/redoc.standalone.js", get(|| async { of_type("text/javascript; charset=utf-8", REDOC) }))
+        .route(
+            "/redoc/redoc.standalone.js",
+            get(|| async { of_type("text/javascript; charset=utf-8", REDOC) }),
+        )
         .layer(axum::middleware::map_response(with_policy))
         .route("/openapi.json", get(move || async move { of_type("application/json", text.to_string()) }))
 }

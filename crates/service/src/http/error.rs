@@ -131,7 +131,9 @@ impl ApiError {
     pub fn of_status(status: StatusCode) -> Self {
         let (code, message) = match status {
             StatusCode::NOT_FOUND => ("NotFoundException", "There is no such route"),
-            StatusCode::METHOD_NOT_ALLOWED => ("MethodNotAllowedException", "The route does not have this method"),
+            StatusCode::METHOD_NOT_ALLOWED => {
+                ("MethodNotAllowedException", "The route does not have this method")
+            }
             StatusCode::PAYLOAD_TOO_LARGE => ("PayloadTooLargeException", "The body is too large"),
             StatusCode::UNSUPPORTED_MEDIA_TYPE => {
                 ("UnsupportedMediaTypeException", "The body must be application/json")
@@ -169,9 +171,11 @@ impl From<AuthError> for ApiError {
             AuthError::KeysUnavailable => {
                 Self::unavailable("Tokens cannot be checked right now", "no signing keys were ever fetched")
             }
-            AuthError::Missing | AuthError::Invalid => {
-                Self::new(StatusCode::UNAUTHORIZED, "AuthenticationException", "Could not validate credentials")
-            }
+            AuthError::Missing | AuthError::Invalid => Self::new(
+                StatusCode::UNAUTHORIZED,
+                "AuthenticationException",
+                "Could not validate credentials",
+            ),
         }
     }
 }
@@ -196,9 +200,7 @@ impl From<Rejection> for ApiError {
             None => Self::new(StatusCode::BAD_REQUEST, "ValidationException", message),
         };
         match rejection {
-            Rejection::UnknownAccount => {
-                Self::new(StatusCode::NOT_FOUND, "UserNotFoundException", message)
-            }
+            Rejection::UnknownAccount => Self::new(StatusCode::NOT_FOUND, "UserNotFoundException", message),
             Rejection::Insufficient { available, required } => {
                 Self::new(StatusCode::BAD_REQUEST, "InsufficientCreditsException", message)
                     .detail("available", json!(available))
@@ -234,9 +236,7 @@ impl From<WriteError> for ApiError {
             WriteError::Overloaded => {
                 Self::unavailable("Too many requests are waiting; try again", "the writer's queue is full")
             }
-            WriteError::Unavailable(inside) => {
-                Self::unavailable("The database is not available", inside)
-            }
+            WriteError::Unavailable(inside) => Self::unavailable("The database is not available", inside),
             WriteError::Internal(inside) => Self::internal(inside),
         }
     }

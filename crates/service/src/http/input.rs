@@ -91,10 +91,7 @@ async fn read<T: DeserializeOwned>(request: Request<Body>, limit: usize) -> Resu
         (false, None) => from_json(&body, "body")?,
         (false, Some(query)) => from_json(&merged(&body, query)?, "body")?,
     };
-    let key = match key_text(&parts.headers, &body)? {
-        Some(key) => Some((key, fingerprint(&parts, &body))),
-        None => None,
-    };
+    let key = key_text(&parts.headers, &body)?.map(|key| (key, fingerprint(&parts, &body)));
     Ok(Input { value, once: Once { bytes: body.len(), key } })
 }
 
@@ -104,14 +101,19 @@ async fn read_body(headers: &HeaderMap, body: Body, limit: usize) -> Result<Byte
         error.message = format!("The body must be at most {limit} bytes");
         error
     };
-    let announced = headers.get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()).and_then(|v| v.parse::<u64>().ok());
+    let announced =
+        headers.get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()).and_then(|v| v.parse::<u64>().ok());
     if announced.is_some_and(|length| length > limit as u64) {
         return Err(too_large());
     }
     match Limited::new(body, limit).collect().await {
         Ok(collected) => Ok(collected.to_bytes()),
         Err(error) if error.is::<LengthLimitError>() => Err(too_large()),
-        Err(_) => Err(ApiError::new(StatusCode::BAD_REQUEST, "ValidationException", "The body did not arrive whole")),
+        Err(_) => Err(ApiError::new(
+            StatusCode::BAD_REQUEST,
+            "ValidationException",
+            "The body did not arrive whole",
+        )),
     }
 }
 

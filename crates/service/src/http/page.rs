@@ -88,7 +88,6 @@ impl<S: Send + Sync> FromRequestParts<S> for Page {
     }
 }
 
-
 fn cursor(text: &str) -> Result<(i64, i64), ApiError> {
     let number = |digits: &str| digits.parse::<i64>().ok().filter(|number| *number >= 0);
     text.split_once('_')

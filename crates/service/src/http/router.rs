@@ -15,7 +15,6 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 /// Every route, and the document that describes them.
-#[must_use]
 pub fn table() -> (Router<Arc<App>>, OpenApi) {
     let (router, document) = OpenApiRouter::with_openapi(docs::base())
         .routes(routes!(ops::get_root))

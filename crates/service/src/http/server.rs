@@ -21,7 +21,12 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Serves until `stop` resolves, then answers what was asked and closes, within `grace`.
 ///
 /// Says whether every connection ended in time.
-pub async fn serve(listener: TcpListener, router: Router, stop: impl Future<Output = ()>, grace: Duration) -> bool {
+pub async fn serve(
+    listener: TcpListener,
+    router: Router,
+    stop: impl Future<Output = ()>,
+    grace: Duration,
+) -> bool {
     let mut builder = Builder::new(TokioExecutor::new());
     builder
         .http1()

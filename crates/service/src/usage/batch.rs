@@ -160,7 +160,10 @@ impl Sorted {
             let user = match own {
                 Some(_) => own_user(caller, users.values().next(), request.user_id.as_ref())?,
                 None => match &request.user_id {
-                    Some(key) => users.get(key).cloned().ok_or_else(|| ApiError::user_not_found(key.as_external().as_str())),
+                    Some(key) => users
+                        .get(key)
+                        .cloned()
+                        .ok_or_else(|| ApiError::user_not_found(key.as_external().as_str())),
                     None => Err(ApiError::invalid(["body", "user_id"], "Field required in a batch")),
                 },
             };
@@ -224,7 +227,8 @@ fn report<'a>(
         error_code: Some(code),
         message: Some(message),
     };
-    let written = |index, status, id| ResultView { index, status, id: Some(id), error_code: None, message: None };
+    let written =
+        |index, status, id| ResultView { index, status, id: Some(id), error_code: None, message: None };
     let mut view = BatchView::default();
     view.results.extend(bad.iter().map(|(place, error)| failed(*place, error.code, error.message.clone())));
     view.failed = bad.len();

@@ -50,7 +50,9 @@ fn month_start(at: Timestamp, later: i32) -> Timestamp {
     let date = DateTime::<Utc>::from_timestamp_micros(at.micros()).unwrap_or_default();
     let months = date.year() * 12 + date.month0().cast_signed() + later;
     NaiveDate::from_ymd_opt(months.div_euclid(12), months.rem_euclid(12).cast_unsigned() + 1, 1)
-        .map_or(at, |day| Timestamp::from_micros(day.and_time(chrono::NaiveTime::MIN).and_utc().timestamp_micros()))
+        .map_or(at, |day| {
+            Timestamp::from_micros(day.and_time(chrono::NaiveTime::MIN).and_utc().timestamp_micros())
+        })
 }
 
 /// What a bucket is about. Absent model and provider are empty.

@@ -121,8 +121,11 @@ fn cut(from: Timestamp, to: Timestamp) -> Vec<Part> {
     }
     ragged(&mut parts, from, first_hour, Period::Hour.bucket(from), first_hour);
     ragged(&mut parts, last_hour, to, last_hour, Period::Hour.next(last_hour));
-    let first_month =
-        if Period::Month.bucket(first_hour) == first_hour { first_hour } else { Period::Month.next(first_hour) };
+    let first_month = if Period::Month.bucket(first_hour) == first_hour {
+        first_hour
+    } else {
+        Period::Month.next(first_hour)
+    };
     let last_month = Period::Month.bucket(last_hour);
     let mut rollup = |period, from, to| {
         if from < to {
@@ -219,9 +222,17 @@ mod tests {
     #[test]
     fn every_instant_of_a_span_is_counted_once() {
         let instants: Vec<Timestamp> = [
-            "2024-01-01", "2024-01-31T23:59:59.999999Z", "2024-02-01", "2024-02-01T00:10:00Z",
-            "2024-02-01T00:50:00Z", "2024-02-15T12:00:00Z", "2024-02-15T12:00:00.000001Z",
-            "2024-02-29T23:59:59Z", "2024-03-01", "2024-12-31T23:30:00Z", "2025-01-01",
+            "2024-01-01",
+            "2024-01-31T23:59:59.999999Z",
+            "2024-02-01",
+            "2024-02-01T00:10:00Z",
+            "2024-02-01T00:50:00Z",
+            "2024-02-15T12:00:00Z",
+            "2024-02-15T12:00:00.000001Z",
+            "2024-02-29T23:59:59Z",
+            "2024-03-01",
+            "2024-12-31T23:30:00Z",
+            "2025-01-01",
         ]
         .map(at)
         .to_vec();
@@ -230,7 +241,11 @@ mod tests {
                 let parts = cut(*from, *to);
                 for instant in &instants {
                     let wanted = i32::from(from <= instant && instant < to);
-                    assert_eq!(times_counted(&parts, *instant), wanted, "{instant} in {from}..{to}: {parts:?}");
+                    assert_eq!(
+                        times_counted(&parts, *instant),
+                        wanted,
+                        "{instant} in {from}..{to}: {parts:?}"
+                    );
                 }
             }
         }
@@ -245,6 +260,10 @@ mod tests {
             .map(|part| part.to.micros() - part.from.micros())
             .sum();
         assert_eq!(records, 2 * 10 * 60 * 1_000_000, "ten minutes at each end");
-        assert!(cut(Timestamp::default(), at("2024-07-01")).iter().all(|part| part.place == Place::Rollup(Period::Month)));
+        assert!(
+            cut(Timestamp::default(), at("2024-07-01"))
+                .iter()
+                .all(|part| part.place == Place::Rollup(Period::Month))
+        );
     }
 }

@@ -59,7 +59,9 @@ struct Span {
 impl Span {
     fn values(self) -> Vec<Value> {
         let (after_time, after_id) = self.after;
-        [self.user.0, self.from, self.to, after_time, after_id, self.limit, self.offset].map(Value::from).to_vec()
+        [self.user.0, self.from, self.to, after_time, after_id, self.limit, self.offset]
+            .map(Value::from)
+            .to_vec()
     }
 }
 
@@ -76,7 +78,8 @@ pub async fn history(db: &Db, user: UserRowId, filter: &UsageFilter) -> Result<V
         limit: filter.limit,
         offset: filter.offset,
     };
-    let facets = || [&filter.event_type, &filter.model_name, &filter.provider].map(|facet| Value::from(facet.clone()));
+    let facets =
+        || [&filter.event_type, &filter.model_name, &filter.provider].map(|facet| Value::from(facet.clone()));
     if let Some(session) = &filter.session_id {
         let mut values = span.values();
         values.push(session.as_str().into());

@@ -22,7 +22,12 @@ use utoipa::{IntoParams, ToSchema};
 pub struct UserPath {
     /// The user's id in the identity provider (`auth0|test123`, with the pipe raw or as `%7C`), or
     /// its integer row id.
-    #[param(pattern = "^[A-Za-z0-9._@+:|-]{1,255}$", min_length = 1, max_length = 255, example = "auth0|test123")]
+    #[param(
+        pattern = "^[A-Za-z0-9._@+:|-]{1,255}$",
+        min_length = 1,
+        max_length = 255,
+        example = "auth0|test123"
+    )]
     user_id: String,
 }
 
@@ -76,15 +81,16 @@ pub struct EnsureAnswer {
     post, path = "/api/v1/users/ensure", tag = "Users", operation_id = "ensure_user",
     security(("bearer" = []), ("service_key" = ["users:write"])),
     request_body(content = EnsureRequest, example = json!({"auth0_id": "auth0|test123", "email": "test@test.com", "name": "Test User"})),
-    responses((status = 200, body = EnsureAnswer, description = "The user", example = json!({
-        "success": true, "user_id": 112, "auth0_id": "auth0|test123", "email": "test@test.com", "name": "Test User",
-        "credits": 1000, "credits_total": 1000, "plan": "free", "is_active": true, "created": true}),
+    responses((status = 200, body = EnsureAnswer, description = "The user",
         links(
             ("get" = (operation_id = "get_user", parameters(("user_id" = "$response.body#/auth0_id")))),
             ("balance" = (operation_id = "get_balance", parameters(("user_id" = "$response.body#/auth0_id")))),
             ("consume" = (operation_id = "consume_credits", parameters(("user_id" = "$response.body#/auth0_id")))),
             ("record_usage" = (operation_id = "record_usage", parameters(("user_id" = "$response.body#/user_id")))),
-        ))),
+        ),
+        example = json!({
+        "success": true, "user_id": 112, "auth0_id": "auth0|test123", "email": "test@test.com", "name": "Test User",
+        "credits": 1000, "credits_total": 1000, "plan": "free", "is_active": true, "created": true}))),
 )]
 pub async fn ensure_user(
     State(app): State<Arc<App>>,
@@ -247,8 +253,7 @@ pub async fn update_user(
     if value.email.is_none() && value.name.is_none() {
         return Err(ApiError::invalid(["body", "name"], "either name or email must be given"));
     }
-    let command =
-        Command::Patch(Patch { auth0_id: on.user.auth0_id, email: value.email, name: value.name });
+    let command = Command::Patch(Patch { auth0_id: on.user.auth0_id, email: value.email, name: value.name });
     let clock = app.clock.clone();
     let changed = move |done: &Done| match done {
         Done::User { user, available, credits_total, .. } => {

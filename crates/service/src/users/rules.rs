@@ -176,7 +176,10 @@ mod tests {
         let again = directory.ensure(&ensure("a", "a@x.de"), || UserRowId(2), LATER).expect("same");
         assert_eq!(again, made, "nothing changed, so nothing moved");
         let moved = directory.ensure(&ensure("a", "b@x.de"), || UserRowId(2), LATER).expect("moved");
-        assert_eq!((moved.id, moved.email.as_deref(), moved.updated_at), (UserRowId(1), Some("b@x.de"), LATER));
+        assert_eq!(
+            (moved.id, moved.email.as_deref(), moved.updated_at),
+            (UserRowId(1), Some("b@x.de"), LATER)
+        );
     }
 
     #[test]
@@ -185,7 +188,11 @@ mod tests {
         directory.ensure(&ensure("a", "a@x.de"), || UserRowId(1), NOW).expect("made");
         let taken = directory.ensure(&ensure("b", "A@X.de"), || UserRowId(2), NOW);
         assert_eq!(taken, Err(Rejection::EmailTaken));
-        let patch = Patch { auth0_id: "a".parse().expect("an id"), email: Some(Email::new("c@x.de").expect("one")), name: None };
+        let patch = Patch {
+            auth0_id: "a".parse().expect("an id"),
+            email: Some(Email::new("c@x.de").expect("one")),
+            name: None,
+        };
         directory.patch(&patch, NOW).expect("patched");
         directory.ensure(&ensure("b", "a@x.de"), || UserRowId(2), NOW).expect("free again");
     }

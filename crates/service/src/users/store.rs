@@ -25,8 +25,7 @@ pub fn row_ids() -> RowIds {
 /// Both ids of a live user.
 impl FromRow for UserRef {
     fn from_row(row: &Row<'_>) -> Result<Self, DbError> {
-        let auth0_id =
-            row.text(1)?.parse().map_err(|e| DbError::Internal(format!("users.auth0_id: {e}")))?;
+        let auth0_id = row.text(1)?.parse().map_err(|e| DbError::Internal(format!("users.auth0_id: {e}")))?;
         Ok(Self { row: UserRowId(row.int(0)?), auth0_id })
     }
 }

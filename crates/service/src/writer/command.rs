@@ -96,7 +96,7 @@ pub enum WriteError {
 }
 
 /// Makes the answer's body of what was done. It may run more than once.
-pub type Respond = Box<dyn Fn(&Done) -> Bytes + Send>;
+pub type Respond = Box<dyn Fn(&Done) -> Bytes + Send + Sync>;
 
 /// A command on its way through the writer.
 pub struct Job {

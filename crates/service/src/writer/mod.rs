@@ -91,7 +91,7 @@ impl Writer {
         command: Command,
         key: Option<IdempotencyKey>,
         bytes: usize,
-        respond: impl Fn(&Done) -> Bytes + Clone + Send + 'static,
+        respond: impl Fn(&Done) -> Bytes + Clone + Send + Sync + 'static,
     ) -> Result<Answer, WriteError> {
         let keyed = key.map(|key| (key, Box::new(respond.clone()) as Respond));
         match self.send(command, keyed, bytes).await? {

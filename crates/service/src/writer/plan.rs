@@ -157,8 +157,7 @@ impl Plan<'_> {
 
     fn ledger(&mut self, user: UserRowId, command: &LedgerCommand) -> Result<Done, WriteError> {
         let working = &mut *self.working;
-        let account =
-            working.accounts.get_mut(&user).ok_or(crate::credits::Rejection::UnknownAccount)?;
+        let account = working.accounts.get_mut(&user).ok_or(crate::credits::Rejection::UnknownAccount)?;
         let read = account.version;
         let now = self.now.max(account.updated_at);
         let facts = match command {
@@ -166,10 +165,9 @@ impl Plan<'_> {
                 usage_owner: consume.usage_record_id.and_then(|id| working.usage_owners.get(&id).copied()),
                 ..Facts::default()
             },
-            LedgerCommand::Issue(Issue { reference_id: Some(reference), .. }) => Facts {
-                reference: working.references.get(&(user, reference.clone())),
-                ..Facts::default()
-            },
+            LedgerCommand::Issue(Issue { reference_id: Some(reference), .. }) => {
+                Facts { reference: working.references.get(&(user, reference.clone())), ..Facts::default() }
+            }
             LedgerCommand::Refund(refund) => {
                 Facts { original: working.originals.get(&refund.original), ..Facts::default() }
             }

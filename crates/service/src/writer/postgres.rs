@@ -141,8 +141,13 @@ impl Lane {
         let grants = working.accounts.values().flat_map(|account| &account.grants);
         let due = grants.filter(|grant| grant.expired(now)).count();
         self.reserve(needs, jobs.len() + due).await?;
-        let mut plan =
-            Plan { working: &mut working, ids: &mut self.ids, rules: self.rules, now, changes: Changes::default() };
+        let mut plan = Plan {
+            working: &mut working,
+            ids: &mut self.ids,
+            rules: self.rules,
+            now,
+            changes: Changes::default(),
+        };
         let replies = plan.run(jobs);
         let changes = plan.changes;
 

@@ -92,8 +92,13 @@ impl Engine {
             .map(|account| account.grants.iter().filter(|grant| grant.expired(now)).count())
             .sum();
         self.reserve(&needs, jobs.len() + due)?;
-        let mut plan =
-            Plan { working: &mut working, ids: &mut self.ids, rules: self.rules, now, changes: Changes::default() };
+        let mut plan = Plan {
+            working: &mut working,
+            ids: &mut self.ids,
+            rules: self.rules,
+            now,
+            changes: Changes::default(),
+        };
         let replies = plan.run(&jobs);
         let changes = plan.changes;
         if !changes.is_empty() {
@@ -151,7 +156,8 @@ impl Engine {
             let lacking = block.lacking(wanted);
             if lacking > 0 {
                 let sql = FETCH.replace('$', "?");
-                let first = self.connection.query_row(&sql, params![block.name, lacking], |row| row.get(0))?;
+                let first =
+                    self.connection.query_row(&sql, params![block.name, lacking], |row| row.get(0))?;
                 block.refill(first, lacking);
             }
         }
@@ -184,5 +190,9 @@ impl Engine {
 /// # Errors
 /// [`DbError::Conflict`].
 pub fn exactly_one(written: usize, what: &str) -> Result<(), DbError> {
-    if written == 1 { Ok(()) } else { Err(DbError::Conflict(format!("{what}: {written} rows were written, not 1"))) }
+    if written == 1 {
+        Ok(())
+    } else {
+        Err(DbError::Conflict(format!("{what}: {written} rows were written, not 1")))
+    }
 }

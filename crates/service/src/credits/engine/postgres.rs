@@ -231,7 +231,8 @@ fn grant_writes<'a>(changes: &'a Changes, writes: &mut Vec<Write<'a>>) {
         .column(grants().map(|grant| grant.expires_at.map(Timestamp::micros))),
     );
     let ending = || {
-        let with_end = |((user, seq), grant): (&(UserRowId, i64), &Grant)| Some((grant.expires_at?, *user, *seq));
+        let with_end =
+            |((user, seq), grant): (&(UserRowId, i64), &Grant)| Some((grant.expires_at?, *user, *seq));
         changes.new_grants.iter().filter_map(with_end)
     };
     writes.push(

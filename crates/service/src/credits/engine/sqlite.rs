@@ -16,8 +16,11 @@ use rusqlite::{CachedStatement, Connection, Params, ToSql, params, params_from_i
 /// # Errors
 /// [`DbError`].
 pub fn account(connection: &Connection, user: UserRowId) -> Result<Option<Account>, DbError> {
-    let mut select = connection
-        .prepare_cached(concat!("SELECT ", account_columns!(), " FROM credit_accounts WHERE user_id = ?1"))?;
+    let mut select = connection.prepare_cached(concat!(
+        "SELECT ",
+        account_columns!(),
+        " FROM credit_accounts WHERE user_id = ?1"
+    ))?;
     let Some(mut account) = first::<Account>(&mut select, [user.0])? else { return Ok(None) };
     let mut select = connection.prepare_cached(concat!(
         "SELECT ",
@@ -189,7 +192,9 @@ fn write_entries(connection: &Connection, changes: &Changes) -> Result<(), DbErr
         ])?;
         if let Some(reference) = &entry.cause.reference_id {
             connection
-                .prepare_cached("INSERT INTO credit_references (user_id, reference_id, seq) VALUES (?1, ?2, ?3)")?
+                .prepare_cached(
+                    "INSERT INTO credit_references (user_id, reference_id, seq) VALUES (?1, ?2, ?3)",
+                )?
                 .execute(params![entry.user.0, reference, entry.seq])?;
         }
         if let (EntryKind::Refund, Some(original)) = (entry.kind, entry.cause.reverses) {

@@ -27,10 +27,13 @@ pub async fn load(connection: &Object, needs: &Needs, directory: &mut Directory)
         }
     }
     let own = directory.by_id.values().flatten().filter_map(|user| user.email.as_ref());
-    let emails: Vec<String> = needs.emails.iter().cloned().chain(own.map(|email| email.to_lowercase())).collect();
+    let emails: Vec<String> =
+        needs.emails.iter().cloned().chain(own.map(|email| email.to_lowercase())).collect();
     if !emails.is_empty() {
         let statement = connection
-            .prepare_cached("SELECT email_folded, id FROM users WHERE email_folded = ANY($1) AND deleted_at IS NULL")
+            .prepare_cached(
+                "SELECT email_folded, id FROM users WHERE email_folded = ANY($1) AND deleted_at IS NULL",
+            )
             .await?;
         for row in connection.query(&statement, &[&emails]).await? {
             directory.by_email.insert(row.try_get(0)?, UserRowId(row.try_get(1)?));

@@ -16,8 +16,11 @@ use rusqlite::{Connection, OptionalExtension, params};
 /// [`DbError`].
 pub fn load(connection: &Connection, needs: &Needs, directory: &mut Directory) -> Result<(), DbError> {
     if !needs.users.is_empty() {
-        let mut select = connection
-            .prepare_cached(concat!("SELECT ", user_columns!(), " FROM users WHERE auth0_id = ?1"))?;
+        let mut select = connection.prepare_cached(concat!(
+            "SELECT ",
+            user_columns!(),
+            " FROM users WHERE auth0_id = ?1"
+        ))?;
         for id in &needs.users {
             let mut rows = select.query([id.as_str()])?;
             let user = rows.next()?.map(|row| User::from_row(&Row::Sqlite(row))).transpose()?;
@@ -25,7 +28,8 @@ pub fn load(connection: &Connection, needs: &Needs, directory: &mut Directory) -
         }
     }
     let own = directory.by_id.values().flatten().filter_map(|user| user.email.as_ref());
-    let emails: Vec<String> = needs.emails.iter().cloned().chain(own.map(|email| email.to_lowercase())).collect();
+    let emails: Vec<String> =
+        needs.emails.iter().cloned().chain(own.map(|email| email.to_lowercase())).collect();
     if !emails.is_empty() {
         let mut select = connection
             .prepare_cached("SELECT id FROM users WHERE email_folded = ?1 AND deleted_at IS NULL")?;
