@@ -164,7 +164,7 @@ const FROM_ROLLUPS: &str = "SELECT event_type, model_name, provider, CAST(sum(re
     CAST(sum(credits_hi) AS BIGINT), CAST(sum(credits_lo) AS BIGINT), CAST(sum(cost_hi) AS BIGINT), \
     CAST(sum(cost_lo) AS BIGINT), CAST(sum(tokens) AS BIGINT) FROM usage_rollups \
     WHERE user_id = $1 AND period = $2 AND bucket >= $3 AND bucket < $4 \
-    AND ($5 IS NULL OR event_type = $5) AND ($6 IS NULL OR model_name = $6) \
+    AND (CAST($5 AS TEXT) IS NULL OR event_type = $5) AND (CAST($6 AS TEXT) IS NULL OR model_name = $6) \
     GROUP BY event_type, model_name, provider";
 
 const FROM_RECORDS: &str = "SELECT event_type, coalesce(model_name, ''), coalesce(provider, ''), count(*), \
@@ -172,7 +172,7 @@ const FROM_RECORDS: &str = "SELECT event_type, coalesce(model_name, ''), coalesc
     CAST(sum(cost_usd >> 32) AS BIGINT), CAST(sum(cost_usd & 4294967295) AS BIGINT), \
     CAST(sum(tokens_used) AS BIGINT) FROM usage_records \
     WHERE user_id = $1 AND created_at >= $2 AND created_at < $3 \
-    AND ($4 IS NULL OR event_type = $4) AND ($5 IS NULL OR model_name = $5) GROUP BY 1, 2, 3";
+    AND (CAST($4 AS TEXT) IS NULL OR event_type = $4) AND (CAST($5 AS TEXT) IS NULL OR model_name = $5) GROUP BY 1, 2, 3";
 
 /// Counts the records of a user.
 ///

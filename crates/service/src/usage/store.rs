@@ -85,8 +85,8 @@ pub async fn history(db: &Db, user: UserRowId, filter: &UsageFilter) -> Result<V
         values.push(session.as_str().into());
         values.extend(facets());
         let sql = records!(
-            " AND session_id = $8 AND ($9 IS NULL OR event_type = $9) \
-             AND ($10 IS NULL OR model_name = $10) AND ($11 IS NULL OR provider = $11)"
+            " AND session_id = $8 AND (CAST($9 AS TEXT) IS NULL OR event_type = $9) \
+             AND (CAST($10 AS TEXT) IS NULL OR model_name = $10) AND (CAST($11 AS TEXT) IS NULL OR provider = $11)"
         );
         return db.query(sql, values).await;
     }
@@ -118,8 +118,8 @@ async fn by_hours(db: &Db, mut span: Span, facets: &[Value; 3]) -> Result<Vec<Us
             [span.user.0, span.from - HOUR, newest, HOURS_AT_ONCE].map(Value::from).to_vec();
         values.extend_from_slice(facets);
         let sql = "SELECT bucket, CAST(sum(records) AS BIGINT) FROM usage_rollups WHERE user_id = $1 \
-                   AND period = 'hour' AND bucket > $2 AND bucket <= $3 AND ($5 IS NULL OR event_type = $5) \
-                   AND ($6 IS NULL OR model_name = $6) AND ($7 IS NULL OR provider = $7) \
+                   AND period = 'hour' AND bucket > $2 AND bucket <= $3 AND (CAST($5 AS TEXT) IS NULL OR event_type = $5) \
+                   AND (CAST($6 AS TEXT) IS NULL OR model_name = $6) AND (CAST($7 AS TEXT) IS NULL OR provider = $7) \
                    GROUP BY bucket ORDER BY bucket DESC LIMIT $4";
         let hours = db.query::<BusyHour>(sql, values).await?;
         for hour in &hours {
@@ -134,8 +134,8 @@ async fn by_hours(db: &Db, mut span: Span, facets: &[Value; 3]) -> Result<Vec<Us
             let mut values = Span { limit: span.limit + span.offset, offset: 0, ..part }.values();
             values.extend_from_slice(facets);
             let sql = records!(
-                " AND ($8 IS NULL OR event_type = $8) AND ($9 IS NULL OR model_name = $9) \
-                 AND ($10 IS NULL OR provider = $10)"
+                " AND (CAST($8 AS TEXT) IS NULL OR event_type = $8) AND (CAST($9 AS TEXT) IS NULL OR model_name = $9) \
+                 AND (CAST($10 AS TEXT) IS NULL OR provider = $10)"
             );
             let records = db.query::<UsageRecord>(sql, values).await?;
             let read = i64::try_from(records.len()).unwrap_or(i64::MAX);
