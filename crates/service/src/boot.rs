@@ -5,6 +5,7 @@ use crate::auth::{Auth0, AuthConfig, Authenticator, Supabase};
 use crate::config::{Config, DatabaseUrl};
 use crate::credits::balances::Balances;
 use crate::credits::ledger::Policy;
+use crate::credits::memory::Accounts;
 use crate::credits::sweeper;
 use crate::db::{Db, DbError, Location, migrate};
 use crate::http::docs::Operations;
@@ -86,11 +87,12 @@ pub async fn build(config: Config, clock: Clock, metrics: Option<Metrics>) -> Re
         welcome: config.welcome_credits,
         welcome_life: config.welcome_credits_life,
     };
-    let (writer, finished) = Writer::start(&db, rules, &clock)?;
+    let memory = Arc::new(Accounts::default());
+    let (writer, finished) = Writer::start(&db, rules, &clock, &memory)?;
     let (_, document) = router::table();
     let app = Arc::new(App {
         auth: Authenticator::new(auth(&config), clock.clone())?,
-        balances: Balances::start(&db),
+        balances: Balances::start(&db, &memory),
         row_ids: row_ids(),
         operations: Operations::of(&document),
         started_at: clock.now(),

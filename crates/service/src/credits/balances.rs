@@ -1,16 +1,18 @@
 //! Reading balances, fast and never stale.
 //!
-//! On SQLite a balance is one short read on the caller's thread. On PostgreSQL the reads that wait
+//! On SQLite a balance comes from memory, or is one short read on the caller's thread. On PostgreSQL the reads that wait
 //! while one runs are put together into the next, so that many callers cost one round trip. Either
 //! way the read begins after the request arrived, so it sees every write that was acknowledged
 //! before.
 
+use super::memory::Accounts;
 use super::model::Account;
 use super::store::{AccountAndGrant, account_and_grant, gather};
 use crate::db::postgres::Postgres;
 use crate::db::{Db, DbError, FromRow, Row, sqlite};
 use kernel::UserRowId;
 use std::collections::HashMap;
+use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 
 /// How many readers run at once on PostgreSQL.
@@ -20,12 +22,12 @@ const BATCH_MAX: usize = 256;
 /// How many reads may wait.
 const QUEUE_MAX: usize = 8_192;
 
-type Waiting = (UserRowId, oneshot::Sender<Result<Option<Account>, DbError>>);
+type Waiting = (UserRowId, oneshot::Sender<Result<Option<Arc<Account>>, DbError>>);
 
 /// The way to read accounts.
 pub enum Balances {
-    /// Straight from the file.
-    Sqlite(sqlite::Sqlite),
+    /// From memory, or else straight from the file.
+    Sqlite(sqlite::Sqlite, Arc<Accounts>),
     /// Through readers that gather.
     Postgres(Vec<mpsc::Sender<Waiting>>),
 }
@@ -33,9 +35,9 @@ pub enum Balances {
 impl Balances {
     /// Starts what the engine needs.
     #[must_use]
-    pub fn start(db: &Db) -> Self {
+    pub fn start(db: &Db, memory: &Arc<Accounts>) -> Self {
         match db {
-            Db::Sqlite(db) => Self::Sqlite(db.clone()),
+            Db::Sqlite(db) => Self::Sqlite(db.clone(), Arc::clone(memory)),
             Db::Postgres(db) => Self::Postgres((0..READERS).map(|_| reader(db.clone())).collect()),
         }
     }
@@ -44,12 +46,16 @@ impl Balances {
     ///
     /// # Errors
     /// [`DbError`].
-    pub async fn account(&self, user: UserRowId) -> Result<Option<Account>, DbError> {
+    pub async fn account(&self, user: UserRowId) -> Result<Option<Arc<Account>>, DbError> {
         let account = match self {
-            Self::Sqlite(db) => db.with_point_reader(|connection| {
-                let rows = sqlite::run(connection, account_and_grant!("a.user_id = $1"), &[user.0.into()])?;
-                Ok(gather(rows).pop())
-            }),
+            Self::Sqlite(db, memory) => match memory.get(user) {
+                Ok(account) => Ok(Some(account)),
+                Err(asked) => {
+                    let account = from_file(db, user)?.map(Arc::new);
+                    account.iter().for_each(|account| memory.leave(account, asked));
+                    Ok(account)
+                }
+            },
             Self::Postgres(readers) => {
                 let (way_back, account) = oneshot::channel();
                 let reader = usize::try_from(user.0).unwrap_or(0) % readers.len();
@@ -61,6 +67,13 @@ impl Balances {
         }?;
         Ok(account.filter(|account| !account.closed))
     }
+}
+
+fn from_file(db: &sqlite::Sqlite, user: UserRowId) -> Result<Option<Account>, DbError> {
+    db.with_point_reader(|connection| {
+        let rows = sqlite::run(connection, account_and_grant!("a.user_id = $1"), &[user.0.into()])?;
+        Ok(gather(rows).pop())
+    })
 }
 
 fn reader(db: Postgres) -> mpsc::Sender<Waiting> {
@@ -79,7 +92,7 @@ fn reader(db: Postgres) -> mpsc::Sender<Waiting> {
     sender
 }
 
-async fn read(db: &Postgres, mut users: Vec<i64>) -> Result<HashMap<UserRowId, Account>, DbError> {
+async fn read(db: &Postgres, mut users: Vec<i64>) -> Result<HashMap<UserRowId, Arc<Account>>, DbError> {
     users.sort_unstable();
     users.dedup();
     let connection = db.connection().await?;
@@ -90,5 +103,5 @@ async fn read(db: &Postgres, mut users: Vec<i64>) -> Result<HashMap<UserRowId, A
         .iter()
         .map(|row| AccountAndGrant::from_row(&Row::Postgres(row)))
         .collect::<Result<Vec<_>, _>>()?;
-    Ok(gather(rows).into_iter().map(|account| (account.user, account)).collect())
+    Ok(gather(rows).into_iter().map(|account| (account.user, Arc::new(account))).collect())
 }

@@ -4,7 +4,7 @@
 //! a live database. Routes: consume, recharge, refund, grants, balance, transactions.
 //!
 //! Reading order: [`model`] (accounts, grants, entries), [`ledger`] (the rules, pure),
-//! [`chain`] (hashes), [`api`] (routes), [`store`] and [`balances`] (reads), `engine` (loading and writing for the
+//! [`chain`] (hashes), [`api`] (routes), [`store`], [`balances`] and [`memory`] (reads), `engine` (loading and writing for the
 //! group-commit writer), [`verify`], [`sweeper`].
 
 pub mod api;
@@ -13,11 +13,15 @@ pub mod chain;
 pub mod engine;
 pub mod error;
 pub mod ledger;
+pub mod memory;
 pub mod model;
 pub mod store;
 pub mod sweeper;
 pub mod verify;
 pub mod view;
+
+/// How many accounts are kept in memory; a part that is full is emptied.
+pub const ACCOUNTS_MAX: usize = 100_000;
 
 pub use error::Rejection;
 pub use ledger::{Facts, LedgerCommand, Policy, decide};

@@ -165,6 +165,7 @@ fn complete_operation(method: &Method, operation: &mut Operation) {
         operation.security.as_ref().is_none_or(|all| all.iter().all(|one| *one == Default::default()));
     let has_body = operation.request_body.is_some();
     let parameters = operation.parameters.get_or_insert_default();
+    let takes_something = has_body || !parameters.is_empty();
     let in_path = parameters
         .iter()
         .any(|parameter| matches!(parameter, RefOr::T(p) if p.parameter_in == ParameterIn::Path));
@@ -183,7 +184,7 @@ fn complete_operation(method: &Method, operation: &mut Operation) {
     let possible = [
         (
             400,
-            has_body || in_path || !parameters.is_empty(),
+            takes_something,
             "The input breaks a rule, which `detail` names field by field; on consume also: not enough credits.",
         ),
         (401, !public, "No token, or one that is not accepted."),

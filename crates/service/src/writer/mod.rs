@@ -23,6 +23,7 @@ pub mod sqlite;
 pub use command::{Answer, Command, Done, IdempotencyKey, Job, Reply, Respond, Room, WriteError};
 pub use plan::{Changes, Rules, Working};
 
+use crate::credits::memory::Accounts;
 use crate::db::{Db, DbError};
 use bytes::Bytes;
 use kernel::Clock;
@@ -39,8 +40,6 @@ pub const QUEUE_BYTES_MAX: usize = 64 * 1024 * 1024;
 pub const BATCH_MAX: usize = 256;
 /// How many rows are committed at once, but for a single command that has more.
 pub const BATCH_ROWS_MAX: usize = 4_096;
-/// How many accounts a lane keeps in memory; past it the memory is emptied.
-pub const ACCOUNTS_MAX: usize = 100_000;
 
 /// A job and the way back to the one who waits for it.
 pub type Waiting = (Job, oneshot::Sender<Result<Reply, WriteError>>);
@@ -60,7 +59,12 @@ impl Writer {
     ///
     /// # Errors
     /// [`DbError`] when the database cannot be opened for writing.
-    pub fn start(db: &Db, rules: Rules, clock: &Clock) -> Result<(Self, Finished), DbError> {
+    pub fn start(
+        db: &Db,
+        rules: Rules,
+        clock: &Clock,
+        memory: &Arc<Accounts>,
+    ) -> Result<(Self, Finished), DbError> {
         let mut lanes = Vec::new();
         let mut finished = Vec::new();
         let count = match db {
@@ -71,7 +75,7 @@ impl Writer {
             let (lane, queue) = mpsc::channel(QUEUE_MAX);
             let (done, ended) = oneshot::channel();
             match db {
-                Db::Sqlite(db) => sqlite::start(db, rules, clock.clone(), queue, done)?,
+                Db::Sqlite(db) => sqlite::start(db, rules, clock.clone(), Arc::clone(memory), queue, done)?,
                 Db::Postgres(db) => postgres::start(db.clone(), rules, clock.clone(), queue, done),
             }
             lanes.push(lane);

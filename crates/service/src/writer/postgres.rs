@@ -9,8 +9,8 @@
 use super::ids::{FETCH, Ids};
 use super::needs::Needs;
 use super::plan::{Changes, Plan, Rules, StoredAnswer, Working};
-use super::{ACCOUNTS_MAX, BATCH_MAX, IdempotencyKey, Job, Reply, Waiting, WriteError, batches};
-use crate::credits::{self, Account};
+use super::{BATCH_MAX, IdempotencyKey, Job, Reply, Waiting, WriteError, batches};
+use crate::credits::{self, ACCOUNTS_MAX, Account};
 use crate::db::postgres::Postgres;
 use crate::db::{DbError, write};
 use crate::measure;

@@ -1,4 +1,4 @@
-//! The writer on SQLite: one thread, one connection, every account it met in memory.
+//! The writer on SQLite: one thread, one connection, the accounts in memory.
 //!
 //! Nobody else writes the file (the process holds its lock), so the memory is the truth and a
 //! batch is: decide, write, one fsync.
@@ -6,14 +6,14 @@
 use super::ids::{FETCH, Ids};
 use super::needs::Needs;
 use super::plan::{Changes, Plan, Rules, StoredAnswer, Working};
-use super::{ACCOUNTS_MAX, BATCH_MAX, IdempotencyKey, Job, Reply, Waiting, WriteError, batches};
-use crate::credits::Account;
+use super::{BATCH_MAX, IdempotencyKey, Job, Reply, Waiting, WriteError, batches};
+use crate::credits::memory::Accounts;
 use crate::db::DbError;
 use crate::measure;
 use crate::{credits, db, usage, users};
-use kernel::{Clock, UserRowId};
+use kernel::Clock;
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
-use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Instant;
 use tokio::sync::{mpsc, oneshot};
 
@@ -25,11 +25,12 @@ pub fn start(
     db: &db::sqlite::Sqlite,
     rules: Rules,
     clock: Clock,
+    memory: Arc<Accounts>,
     mut queue: mpsc::Receiver<Waiting>,
     done: oneshot::Sender<()>,
 ) -> Result<(), DbError> {
     let connection = db.writing_connection()?;
-    let mut engine = Engine { connection, rules, clock, ids: Ids::default(), accounts: HashMap::new() };
+    let mut engine = Engine { connection, rules, clock, ids: Ids::default(), memory };
     std::thread::Builder::new()
         .name("writer".to_owned())
         .spawn(move || {
@@ -55,7 +56,7 @@ struct Engine {
     rules: Rules,
     clock: Clock,
     ids: Ids,
-    accounts: HashMap<UserRowId, Account>,
+    memory: Arc<Accounts>,
 }
 
 impl Engine {
@@ -105,10 +106,8 @@ impl Engine {
             // What was decided is dropped with `working` if this fails, and read again from the file.
             self.write(&changes, &working)?;
         }
-        if self.accounts.len() > ACCOUNTS_MAX {
-            self.accounts.clear();
-        }
-        self.accounts.extend(working.accounts);
+        // Before the answers, so that who was answered reads what was written.
+        self.memory.commit(working.accounts.into_values());
         Ok(replies)
     }
 
@@ -121,9 +120,9 @@ impl Engine {
             if working.accounts.contains_key(&id) {
                 continue;
             }
-            let account = match self.accounts.remove(&id) {
-                Some(account) => Some(account),
-                None => credits::engine::sqlite::account(connection, id)?,
+            let account = match self.memory.get(id) {
+                Ok(account) => Some((*account).clone()),
+                Err(_) => credits::engine::sqlite::account(connection, id)?,
             };
             working.accounts.extend(account.map(|account| (id, account)));
         }
