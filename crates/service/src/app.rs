@@ -9,7 +9,9 @@ use crate::telemetry::Metrics;
 use crate::users::store::RowIds;
 use crate::writer::Writer;
 use kernel::{Clock, Timestamp};
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use tokio::sync::Semaphore;
 
 /// The service.
 pub struct App {
@@ -27,6 +29,8 @@ pub struct App {
     pub row_ids: RowIds,
     /// Who may come in.
     pub auth: Authenticator,
+    /// The memory for bodies, in KiB.
+    pub body_room: Arc<Semaphore>,
     /// The names of the routes.
     pub operations: Operations,
     /// The numbers, where they are counted.

@@ -9,6 +9,7 @@ use crate::credits::memory::Accounts;
 use crate::credits::sweeper;
 use crate::db::{Db, DbError, Location, migrate};
 use crate::http::docs::Operations;
+use crate::http::input::BODY_ROOM_KIB;
 use crate::http::{router, server};
 use crate::telemetry::Metrics;
 use crate::users::store::row_ids;
@@ -19,6 +20,7 @@ use std::fs::File;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 
 /// Why the service does not start: one sentence that names the setting.
 #[derive(Debug, thiserror::Error)]
@@ -94,6 +96,7 @@ pub async fn build(config: Config, clock: Clock, metrics: Option<Metrics>) -> Re
         auth: Authenticator::new(auth(&config), clock.clone())?,
         balances: Balances::start(&db, &memory),
         row_ids: row_ids(),
+        body_room: Arc::new(Semaphore::new(BODY_ROOM_KIB)),
         operations: Operations::of(&document),
         started_at: clock.now(),
         draining: AtomicBool::new(false),

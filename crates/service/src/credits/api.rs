@@ -92,8 +92,8 @@ pub async fn consume_credits(
         _ => Bytes::new(),
     };
     let command = Command::Ledger(on.user.row, command);
-    let key = once.key(on.caller.principal.caller());
-    Ok(answered(app.writer.submit(command, key, once.bytes, respond).await?))
+    let ticket = once.ticket(on.caller.principal.caller());
+    Ok(answered(app.writer.submit(command, ticket, respond).await?))
 }
 
 fn note<const MAX: usize>(
@@ -114,7 +114,7 @@ async fn transact(
     app: &App,
     user: UserRef,
     caller: &Caller,
-    once: &Once,
+    once: Once,
     command: LedgerCommand,
     message: fn(&Credits) -> String,
 ) -> Result<Response, ApiError> {
@@ -126,9 +126,9 @@ async fn transact(
         }
         _ => Bytes::new(),
     };
-    let key = once.key(caller.principal.caller());
+    let ticket = once.ticket(caller.principal.caller());
     let command = Command::Ledger(row, command);
-    Ok(answered(app.writer.submit(command, key, once.bytes, respond).await?))
+    Ok(answered(app.writer.submit(command, ticket, respond).await?))
 }
 
 /// Bought credits to add.
@@ -178,7 +178,7 @@ pub async fn recharge_credits(
         note: note(&on.caller, &once, value.description, value.metadata),
     });
     let message = |amount: &Credits| format!("Successfully recharged {amount} credits");
-    transact(&app, on.user, &on.caller, &once, command, message).await
+    transact(&app, on.user, &on.caller, once, command, message).await
 }
 
 /// Spent credits to give back.
@@ -221,7 +221,7 @@ pub async fn refund_credits(
         note: note(&on.caller, &once, value.description, value.metadata),
     });
     let message = |amount: &Credits| format!("Successfully refunded {amount} credits");
-    transact(&app, on.user, &on.caller, &once, command, message).await
+    transact(&app, on.user, &on.caller, once, command, message).await
 }
 
 /// Credits to give.
@@ -309,7 +309,7 @@ pub async fn create_grant(
         note: note(&on.caller, &once, value.description, value.metadata),
     });
     let message = |amount: &Credits| format!("Successfully granted {amount} credits");
-    transact(&app, on.user, &on.caller, &once, command, message).await
+    transact(&app, on.user, &on.caller, once, command, message).await
 }
 
 /// List grants

@@ -90,8 +90,9 @@ mod tests {
         let memory = Accounts::default();
         let asked = memory.get(UserRowId(1)).expect_err("nothing yet");
         memory.commit([account(5)]);
-        let others = (1..=super::super::ACCOUNTS_MAX / SHARDS)
-            .map(|n| Account::new(UserRowId(i64::try_from(n * SHARDS + 1).expect("small")), Timestamp::default()));
+        let others = (1..=super::super::ACCOUNTS_MAX / SHARDS).map(|n| {
+            Account::new(UserRowId(i64::try_from(n * SHARDS + 1).expect("small")), Timestamp::default())
+        });
         memory.commit(others);
         assert!(memory.get(UserRowId(1)).is_err(), "cleared");
         memory.leave(&Arc::new(account(4)), asked);

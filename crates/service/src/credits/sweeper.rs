@@ -7,6 +7,7 @@ use crate::app::App;
 use crate::credits::{LedgerCommand, store};
 use crate::db::DbError;
 use crate::writer::{Command, WriteError};
+use kernel::Timestamp;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,6 +23,9 @@ pub async fn run(app: Arc<App>) {
         if let Err(error) = sweep(&app).await {
             tracing::warn!(%error, "sweeping failed; it is tried again");
         }
+        if let Err(error) = forget_keys(&app).await {
+            tracing::warn!(%error, "old idempotency keys were not forgotten; it is tried again");
+        }
     }
 }
 
@@ -30,7 +34,6 @@ pub async fn run(app: Arc<App>) {
 /// # Errors
 /// A sentence for the log.
 pub async fn sweep(app: &App) -> Result<usize, WriteError> {
-    let unavailable = |error: DbError| WriteError::Unavailable(error.to_string());
     let mut swept = 0;
     loop {
         let due = store::due(&app.db, app.clock.now(), AT_ONCE).await.map_err(unavailable)?;
@@ -42,4 +45,22 @@ pub async fn sweep(app: &App) -> Result<usize, WriteError> {
             app.writer.execute(Command::Ledger(user, LedgerCommand::Settle)).await?;
         }
     }
+}
+
+/// Forgets the idempotency keys that are past their time.
+///
+/// # Errors
+/// A sentence for the log.
+pub async fn forget_keys(app: &App) -> Result<(), WriteError> {
+    let life = i64::try_from(app.config.idempotency_life.as_micros()).unwrap_or(i64::MAX);
+    let before = Timestamp::from_micros(app.clock.now().micros().saturating_sub(life));
+    let sql = "SELECT created_at FROM idempotency_keys WHERE created_at < $1 ORDER BY created_at LIMIT 1";
+    while app.db.find::<i64>(sql, &[before.micros().into()]).await.map_err(unavailable)?.is_some() {
+        app.writer.execute(Command::ForgetKeys(before)).await?;
+    }
+    Ok(())
+}
+
+fn unavailable(error: DbError) -> WriteError {
+    WriteError::Unavailable(error.to_string())
 }

@@ -25,6 +25,13 @@ impl<'a> Write<'a> {
         Self { sql, columns: Vec::new(), expected: None }
     }
 
+    /// Adds a single value.
+    #[must_use]
+    pub fn value(mut self, value: i64) -> Self {
+        self.columns.push(Box::new(value));
+        self
+    }
+
     /// Adds a column of anything that PostgreSQL takes.
     #[must_use]
     pub fn column<T: ToSql + Sync + Send + 'a>(mut self, values: impl Iterator<Item = T>) -> Self

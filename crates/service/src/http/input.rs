@@ -6,9 +6,9 @@
 
 use crate::app::App;
 use crate::http::{ApiError, Invalid};
-use crate::writer::IdempotencyKey;
+use crate::writer::{IdempotencyKey, Ticket};
 use aws_lc_rs::digest::{Context, SHA256};
-use axum::body::Body;
+use axum::body::{Body, HttpBody as _};
 use axum::extract::{FromRequest, FromRequestParts};
 use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use axum::http::request::Parts;
@@ -20,6 +20,10 @@ use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use tokio::sync::OwnedSemaphorePermit;
+
+/// How many KiB the bodies of all requests under way may take together, waiting writes included.
+pub const BODY_ROOM_KIB: usize = 128 * 1024;
 
 /// The longest idempotency key.
 pub const KEY_MAX: usize = 255;
@@ -37,23 +41,19 @@ pub struct Input<T> {
 #[derive(Debug)]
 pub struct BatchInput<T>(pub Input<T>);
 
-/// How large a request was, and its idempotency key if it has one.
+/// The idempotency key of a request, if it has one, and the room that its body takes.
 #[derive(Debug)]
 pub struct Once {
-    /// The size of the body.
-    pub bytes: usize,
     key: Option<(String, [u8; 32])>,
+    room: OwnedSemaphorePermit,
 }
 
 impl Once {
-    /// The key, scoped to its caller.
+    /// What the writer needs of it, with the key scoped to its caller.
     #[must_use]
-    pub fn key(&self, caller: String) -> Option<IdempotencyKey> {
-        self.key.as_ref().map(|(key, fingerprint)| IdempotencyKey {
-            caller,
-            key: key.clone(),
-            fingerprint: *fingerprint,
-        })
+    pub fn ticket(self, caller: String) -> Ticket {
+        let key = self.key.map(|(key, fingerprint)| IdempotencyKey { caller, key, fingerprint });
+        Ticket { key, room: Some(self.room) }
     }
 
     /// The key as the caller wrote it.
@@ -67,7 +67,7 @@ impl<T: DeserializeOwned> FromRequest<Arc<App>> for Input<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request<Body>, app: &Arc<App>) -> Result<Self, ApiError> {
-        read(request, app.config.json_body_limit_bytes).await
+        read(request, app, app.config.json_body_limit_bytes).await
     }
 }
 
@@ -75,13 +75,22 @@ impl<T: DeserializeOwned> FromRequest<Arc<App>> for BatchInput<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request<Body>, app: &Arc<App>) -> Result<Self, ApiError> {
-        read(request, app.config.batch_body_limit_bytes).await.map(Self)
+        read(request, app, app.config.batch_body_limit_bytes).await.map(Self)
     }
 }
 
-async fn read<T: DeserializeOwned>(request: Request<Body>, limit: usize) -> Result<Input<T>, ApiError> {
+async fn read<T: DeserializeOwned>(
+    request: Request<Body>,
+    app: &App,
+    limit: usize,
+) -> Result<Input<T>, ApiError> {
     let (parts, body) = request.into_parts();
-    let body = read_body(&parts.headers, body, limit).await?;
+    let announced = announced(&parts.headers, &body);
+    if announced.is_some_and(|length| length > limit) {
+        return Err(too_large(limit));
+    }
+    let room = take_room(app, announced.unwrap_or(limit))?;
+    let body = read_body(body, limit).await?;
     if !body.is_empty() && !is_json(&parts.headers) {
         return Err(ApiError::of_status(StatusCode::UNSUPPORTED_MEDIA_TYPE));
     }
@@ -92,23 +101,32 @@ async fn read<T: DeserializeOwned>(request: Request<Body>, limit: usize) -> Resu
         (false, Some(query)) => from_json(&merged(&body, query)?, "body")?,
     };
     let key = key_text(&parts.headers, &body)?.map(|key| (key, fingerprint(&parts, &body)));
-    Ok(Input { value, once: Once { bytes: body.len(), key } })
+    Ok(Input { value, once: Once { key, room } })
 }
 
-async fn read_body(headers: &HeaderMap, body: Body, limit: usize) -> Result<Bytes, ApiError> {
-    let too_large = || {
-        let mut error = ApiError::of_status(StatusCode::PAYLOAD_TOO_LARGE);
-        error.message = format!("The body must be at most {limit} bytes");
-        error
-    };
-    let announced =
-        headers.get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()).and_then(|v| v.parse::<u64>().ok());
-    if announced.is_some_and(|length| length > limit as u64) {
-        return Err(too_large());
-    }
+/// How large the body says it is; nothing when it only comes to an end.
+fn announced(headers: &HeaderMap, body: &Body) -> Option<usize> {
+    let length = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+    length.or_else(|| body.is_end_stream().then_some(0))
+}
+
+fn too_large(limit: usize) -> ApiError {
+    let message = format!("The body must be at most {limit} bytes");
+    ApiError { message, ..ApiError::of_status(StatusCode::PAYLOAD_TOO_LARGE) }
+}
+
+/// Takes a body's share of the memory for bodies, in KiB, before any of it is read.
+fn take_room(app: &App, bytes: usize) -> Result<OwnedSemaphorePermit, ApiError> {
+    let kib = u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX);
+    Arc::clone(&app.body_room).try_acquire_many_owned(kib).map_err(|_| {
+        ApiError::unavailable("Too many large requests are under way; try again", "no room for the body")
+    })
+}
+
+async fn read_body(body: Body, limit: usize) -> Result<Bytes, ApiError> {
     match Limited::new(body, limit).collect().await {
         Ok(collected) => Ok(collected.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => Err(too_large()),
+        Err(error) if error.is::<LengthLimitError>() => Err(too_large(limit)),
         Err(_) => Err(ApiError::new(
             StatusCode::BAD_REQUEST,
             "ValidationException",

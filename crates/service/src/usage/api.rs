@@ -254,9 +254,9 @@ pub async fn record_usage(
         },
         _ => Bytes::new(),
     };
-    let key = once.key(on.caller.principal.caller());
+    let ticket = once.ticket(on.caller.principal.caller());
     let command = Command::Usage(Record { records: vec![new], atomic: true });
-    Ok(answered(app.writer.submit(command, key, once.bytes, respond).await?))
+    Ok(answered(app.writer.submit(command, ticket, respond).await?))
 }
 
 /// Which records are wanted.

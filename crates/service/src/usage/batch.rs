@@ -104,8 +104,8 @@ pub async fn record_usage_batch(
     if value.atomic && !sorted.bad.is_empty() {
         return Err(refuse_all(&sorted.bad));
     }
-    let key = once.key(caller.principal.caller());
-    let whole = value.atomic || key.is_some();
+    let ticket = once.ticket(caller.principal.caller());
+    let whole = value.atomic || ticket.key.is_some();
     if whole || sorted.good.len() <= CHUNK {
         let (places, records): (Vec<usize>, Vec<NewUsage>) = sorted.good.into_iter().unzip();
         let (bad, clock) = (sorted.bad, app.clock.clone());
@@ -114,7 +114,7 @@ pub async fn record_usage_batch(
             _ => Bytes::new(),
         };
         let command = Command::Usage(Record { records, atomic: value.atomic });
-        return Ok(answered(app.writer.submit(command, key, once.bytes, respond).await?));
+        return Ok(answered(app.writer.submit(command, ticket, respond).await?));
     }
     let mut outcomes = Vec::with_capacity(sorted.good.len());
     for chunk in sorted.good.chunks(CHUNK) {

@@ -111,7 +111,7 @@ pub async fn ensure_user(
         }
     };
     let command = Command::Ensure(Ensure { auth0_id, email, name });
-    let answer = app.writer.submit(command, once.key(caller.principal.caller()), once.bytes, ensured).await?;
+    let answer = app.writer.submit(command, once.ticket(caller.principal.caller()), ensured).await?;
     Ok(answered(answer))
 }
 
@@ -262,8 +262,8 @@ pub async fn update_user(
         }
         _ => bytes::Bytes::new(),
     };
-    let key = once.key(on.caller.principal.caller());
-    Ok(answered(app.writer.submit(command, key, once.bytes, changed).await?))
+    let ticket = once.ticket(on.caller.principal.caller());
+    Ok(answered(app.writer.submit(command, ticket, changed).await?))
 }
 
 /// What was deleted.

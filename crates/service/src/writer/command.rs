@@ -3,9 +3,8 @@
 use crate::credits::{self, Entry, LedgerCommand};
 use crate::{usage, users};
 use bytes::Bytes;
-use kernel::{Credits, UserRowId};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use kernel::{Credits, Timestamp, UserRowId};
+use tokio::sync::OwnedSemaphorePermit;
 
 /// One change of one user's rows, or one batch of usage.
 #[derive(Debug, Clone)]
@@ -20,6 +19,8 @@ pub enum Command {
     Delete(users::Delete),
     /// Record usage.
     Usage(usage::Record),
+    /// Forget idempotency keys from before that time.
+    ForgetKeys(Timestamp),
 }
 
 /// What a command did.
@@ -32,7 +33,7 @@ pub enum Done {
         /// What can be spent now.
         available: Credits,
     },
-    /// Expiries were written down.
+    /// Expiries were written down, or keys forgotten.
     Settled,
     /// The user as it now stands.
     User {
@@ -104,33 +105,17 @@ pub struct Job {
     pub command: Command,
     /// The caller's key, with what makes the body that is kept under it.
     pub keyed: Option<(IdempotencyKey, Respond)>,
-    /// The room that its body takes in the queue, given back when the job is over.
-    pub room: Room,
+    /// The room that its request takes, given back when the job is over.
+    pub room: Option<OwnedSemaphorePermit>,
 }
 
-/// A share of the bytes that may wait in the queue.
-#[derive(Debug)]
-pub struct Room {
-    waiting: Arc<AtomicUsize>,
-    bytes: usize,
-}
-
-impl Room {
-    /// Takes `bytes` of the at most `max` that may wait.
-    ///
-    /// # Errors
-    /// [`WriteError::Overloaded`] when there is no room.
-    pub fn take(waiting: &Arc<AtomicUsize>, bytes: usize, max: usize) -> Result<Self, WriteError> {
-        let room = Self { waiting: Arc::clone(waiting), bytes };
-        let before = waiting.fetch_add(bytes, Ordering::Relaxed);
-        if before + bytes > max { Err(WriteError::Overloaded) } else { Ok(room) }
-    }
-}
-
-impl Drop for Room {
-    fn drop(&mut self) {
-        self.waiting.fetch_sub(self.bytes, Ordering::Relaxed);
-    }
+/// What a request brings along to the writer.
+#[derive(Debug, Default)]
+pub struct Ticket {
+    /// Its idempotency key.
+    pub key: Option<IdempotencyKey>,
+    /// The room that its body takes in memory, even when its client has gone.
+    pub room: Option<OwnedSemaphorePermit>,
 }
 
 /// What the writer hands back.

@@ -20,7 +20,7 @@ pub mod plan;
 pub mod postgres;
 pub mod sqlite;
 
-pub use command::{Answer, Command, Done, IdempotencyKey, Job, Reply, Respond, Room, WriteError};
+pub use command::{Answer, Command, Done, IdempotencyKey, Job, Reply, Respond, Ticket, WriteError};
 pub use plan::{Changes, Rules, Working};
 
 use crate::credits::memory::Accounts;
@@ -29,17 +29,18 @@ use bytes::Bytes;
 use kernel::Clock;
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 use tokio::sync::{mpsc, oneshot};
 
 /// How many commands may wait in one lane.
 pub const QUEUE_MAX: usize = 8_192;
-/// How many bytes of request bodies may wait in all lanes together.
-pub const QUEUE_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// How many commands are committed at once.
 pub const BATCH_MAX: usize = 256;
 /// How many rows are committed at once, but for a single command that has more.
 pub const BATCH_ROWS_MAX: usize = 4_096;
+
+/// Forgets the oldest answers from before an instant, a thousand at a time.
+pub const FORGET_KEYS: &str = "DELETE FROM idempotency_keys WHERE (caller, key) IN \
+    (SELECT caller, key FROM idempotency_keys WHERE created_at < $1 ORDER BY created_at LIMIT 1000)";
 
 /// A job and the way back to the one who waits for it.
 pub type Waiting = (Job, oneshot::Sender<Result<Reply, WriteError>>);
@@ -48,7 +49,6 @@ pub type Waiting = (Job, oneshot::Sender<Result<Reply, WriteError>>);
 #[derive(Clone)]
 pub struct Writer {
     lanes: Arc<[mpsc::Sender<Waiting>]>,
-    waiting_bytes: Arc<AtomicUsize>,
 }
 
 /// Resolves when the writer has answered all it took and has ended.
@@ -81,24 +81,21 @@ impl Writer {
             lanes.push(lane);
             finished.push(ended);
         }
-        Ok((Self { lanes: lanes.into(), waiting_bytes: Arc::default() }, finished))
+        Ok((Self { lanes: lanes.into() }, finished))
     }
 
     /// Does a command and makes its answer; with a key, once for that key.
-    ///
-    /// `bytes` is the size of the request body, which counts against [`QUEUE_BYTES_MAX`].
     ///
     /// # Errors
     /// [`WriteError`]; nothing has changed, except that after `Unavailable` it is not known.
     pub async fn submit(
         &self,
         command: Command,
-        key: Option<IdempotencyKey>,
-        bytes: usize,
+        ticket: Ticket,
         respond: impl Fn(&Done) -> Bytes + Clone + Send + Sync + 'static,
     ) -> Result<Answer, WriteError> {
-        let keyed = key.map(|key| (key, Box::new(respond.clone()) as Respond));
-        match self.send(command, keyed, bytes).await? {
+        let keyed = ticket.key.map(|key| (key, Box::new(respond.clone()) as Respond));
+        match self.send(Job { command, keyed, room: ticket.room }).await? {
             Reply::Done(done) => Ok(Answer { body: respond(&done), replayed: false }),
             Reply::Answer(answer) => Ok(answer),
         }
@@ -109,7 +106,7 @@ impl Writer {
     /// # Errors
     /// [`WriteError`].
     pub async fn execute(&self, command: Command) -> Result<Done, WriteError> {
-        match self.send(command, None, 0).await? {
+        match self.send(Job { command, keyed: None, room: None }).await? {
             Reply::Done(done) => Ok(done),
             Reply::Answer(_) => Err(WriteError::Internal("an answer without a key".to_owned())),
         }
@@ -121,16 +118,10 @@ impl Writer {
         self.lanes.iter().map(|lane| lane.max_capacity() - lane.capacity()).sum()
     }
 
-    async fn send(
-        &self,
-        command: Command,
-        keyed: Option<(IdempotencyKey, Respond)>,
-        bytes: usize,
-    ) -> Result<Reply, WriteError> {
-        let room = Room::take(&self.waiting_bytes, bytes, QUEUE_BYTES_MAX)?;
-        let lane = &self.lanes[lane_of(&command) % self.lanes.len()];
+    async fn send(&self, job: Job) -> Result<Reply, WriteError> {
+        let lane = &self.lanes[lane_of(&job.command) % self.lanes.len()];
         let (way_back, reply) = oneshot::channel();
-        lane.try_send((Job { command, keyed, room }, way_back)).map_err(|_| WriteError::Overloaded)?;
+        lane.try_send((job, way_back)).map_err(|_| WriteError::Overloaded)?;
         reply.await.map_err(|_| WriteError::Unavailable("the writer has stopped".to_owned()))?
     }
 }
@@ -163,6 +154,7 @@ fn lane_of(command: &Command) -> usize {
         Command::Ensure(ensure) => hasher.hash_one(&ensure.auth0_id),
         Command::Patch(patch) => hasher.hash_one(&patch.auth0_id),
         Command::Delete(delete) => hasher.hash_one(&delete.auth0_id),
+        Command::ForgetKeys(_) => 0,
     };
     usize::try_from(hash >> 33).unwrap_or(0)
 }

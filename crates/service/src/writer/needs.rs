@@ -50,6 +50,7 @@ impl Needs {
                     needs.emails.extend(patch.email.as_ref().map(kernel::Email::folded));
                 }
                 Command::Delete(delete) => needs.users.push(delete.auth0_id.clone()),
+                Command::ForgetKeys(_) => {}
                 Command::Usage(usage) => {
                     needs.fresh_usage += usage.records.len();
                     for record in &usage.records {

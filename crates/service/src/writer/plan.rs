@@ -76,6 +76,8 @@ pub struct Changes {
     pub rollups: BTreeMap<Key, Sums>,
     /// Answers to keep.
     pub answers: Vec<StoredAnswer>,
+    /// Up to when answers are forgotten, some at a time.
+    pub forget_keys: Option<Timestamp>,
 }
 
 impl Changes {
@@ -88,6 +90,7 @@ impl Changes {
             && self.settled.is_empty()
             && self.usage.is_empty()
             && self.answers.is_empty()
+            && self.forget_keys.is_none()
     }
 }
 
@@ -152,6 +155,10 @@ impl Plan<'_> {
                 Ok(self.changed_user(read, user))
             }
             Command::Usage(record) => self.usage(record),
+            Command::ForgetKeys(before) => {
+                self.changes.forget_keys = Some(*before);
+                Ok(Done::Settled)
+            }
         }
     }
 

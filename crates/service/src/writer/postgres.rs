@@ -9,7 +9,7 @@
 use super::ids::{FETCH, Ids};
 use super::needs::Needs;
 use super::plan::{Changes, Plan, Rules, StoredAnswer, Working};
-use super::{BATCH_MAX, IdempotencyKey, Job, Reply, Waiting, WriteError, batches};
+use super::{BATCH_MAX, FORGET_KEYS, IdempotencyKey, Job, Reply, Waiting, WriteError, batches};
 use crate::credits::{self, ACCOUNTS_MAX, Account};
 use crate::db::postgres::Postgres;
 use crate::db::{DbError, write};
@@ -157,11 +157,14 @@ impl Lane {
         if !changes.answers.is_empty() {
             writes.push(keep_answers(&changes, now));
         }
+        if let Some(before) = changes.forget_keys {
+            writes.push(write::Write::any(FORGET_KEYS).value(before.micros()));
+        }
         if !writes.is_empty() {
             write::run(connection, &writes, trust != Trust::Lock).await?;
         }
         if !writes.is_empty() || trust == Trust::Lock {
-            connection.batch_execute("COMMIT").await?;
+            commit(connection).await?;
         }
         drop(writes);
         self.remember(working.accounts);
@@ -227,6 +230,14 @@ impl Lane {
         }
         self.accounts.extend(accounts);
     }
+}
+
+/// Commits. Where the server does not say that it failed, it may have worked, and is not tried again.
+async fn commit(connection: &Object) -> Result<(), DbError> {
+    connection.batch_execute("COMMIT").await.map_err(|error| match error.as_db_error() {
+        Some(_) => error.into(),
+        None => DbError::Unavailable(format!("it is not known whether the batch was committed: {error}")),
+    })
 }
 
 async fn load_answers(connection: &Object, needs: &Needs, working: &mut Working) -> Result<(), DbError> {

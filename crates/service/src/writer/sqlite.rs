@@ -6,7 +6,7 @@
 use super::ids::{FETCH, Ids};
 use super::needs::Needs;
 use super::plan::{Changes, Plan, Rules, StoredAnswer, Working};
-use super::{BATCH_MAX, IdempotencyKey, Job, Reply, Waiting, WriteError, batches};
+use super::{BATCH_MAX, FORGET_KEYS, IdempotencyKey, Job, Reply, Waiting, WriteError, batches};
 use crate::credits::memory::Accounts;
 use crate::db::DbError;
 use crate::measure;
@@ -178,6 +178,9 @@ impl Engine {
                 let key = &answer.key;
                 insert.execute(params![key.caller, key.key, key.fingerprint, &answer.body[..], now])?;
             }
+        }
+        if let Some(before) = changes.forget_keys {
+            transaction.execute(&FORGET_KEYS.replace('$', "?"), [before.micros()])?;
         }
         transaction.commit()?;
         Ok(())
