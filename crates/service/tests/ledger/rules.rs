@@ -95,7 +95,9 @@ impl Books {
             receipts: Vec::new(),
             counters: HashMap::new(),
             worth,
-            policy: Policy { refund_life: refund_life.map(|life| Duration::from_micros(life.unsigned_abs())) },
+            policy: Policy {
+                refund_life: refund_life.map(|life| Duration::from_micros(life.unsigned_abs())),
+            },
         }
     }
 
@@ -120,8 +122,7 @@ impl Books {
             }
             _ => {}
         }
-        let facts =
-            Facts { reference: reference.as_ref(), original: original.as_ref(), ..Facts::default() };
+        let facts = Facts { reference: reference.as_ref(), original: original.as_ref(), ..Facts::default() };
         let before = self.account.clone();
         let at = Timestamp::from_micros(now).max(before.updated_at);
         match decide(&mut self.account, &command, &facts, at, self.policy) {
@@ -204,11 +205,15 @@ impl Books {
             .filter(|grant| !grant.expired(at))
             .map(|grant| (grant.seq, units(grant.remaining)))
             .collect();
-        let wanted: BTreeMap<i64, u64> =
-            model.remaining(now).into_iter().map(|(receipt, left)| (self.receipts[receipt].seq, left)).collect();
+        let wanted: BTreeMap<i64, u64> = model
+            .remaining(now)
+            .into_iter()
+            .map(|(receipt, left)| (self.receipts[receipt].seq, left))
+            .collect();
         assert_eq!(found, wanted, "what is left in each grant");
 
-        let open: Vec<&Grant> = self.grants.values().filter(|grant| grant.remaining > Credits::ZERO).collect();
+        let open: Vec<&Grant> =
+            self.grants.values().filter(|grant| grant.remaining > Credits::ZERO).collect();
         assert_eq!(open.len(), self.account.grants.len(), "open grants");
         assert!(self.account.grants.is_sorted_by_key(Grant::order), "in the order of spending");
         let left: i64 = open.iter().map(|grant| grant.remaining.micro()).sum();
@@ -225,7 +230,8 @@ impl Books {
         for entry in self.entries.iter().filter(|entry| entry.kind == EntryKind::Consume) {
             assert!(self.refunded(entry.seq) <= entry.amount.abs(), "refunded too much: {entry:?}");
         }
-        let mut references: Vec<_> = self.entries.iter().filter_map(|e| e.cause.reference_id.as_ref()).collect();
+        let mut references: Vec<_> =
+            self.entries.iter().filter_map(|e| e.cause.reference_id.as_ref()).collect();
         let all = references.len();
         references.sort();
         references.dedup();

@@ -131,7 +131,15 @@ pub fn command(ask: &Ask, receipts: &[TransactionId], worth: i64) -> LedgerComma
 }
 
 /// A number from the environment.
-#[expect(clippy::disallowed_methods, reason = "tests are told by the environment how much to do")]
 pub fn setting(name: &str) -> Option<u64> {
-    std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name} must be a number")))
+    setting_text(name).map(|text| text.parse().unwrap_or_else(|_| panic!("{name} must be a number")))
+}
+
+/// A text from the environment.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "tests are told by the environment where PostgreSQL is and how much to do"
+)]
+pub fn setting_text(name: &str) -> Option<String> {
+    std::env::var(name).ok()
 }
