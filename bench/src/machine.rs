@@ -39,6 +39,11 @@ impl Machine {
         }
     }
 
+    /// Whether `load` leaves the service and the load generator less than they need to themselves.
+    pub fn is_busy(&self, load: Option<f64>) -> bool {
+        load.is_some_and(|load| load > self.cores as f64 * 0.4)
+    }
+
     /// The facts in one line.
     pub fn line(&self) -> String {
         let or = |fact: &Option<String>| fact.clone().unwrap_or_else(|| "?".to_owned());
@@ -52,6 +57,11 @@ impl Machine {
             or(&self.commit)
         )
     }
+}
+
+/// The load average over the last minute: what else the machine is doing, when read before a run.
+pub fn load() -> Option<f64> {
+    fs::read_to_string("/proc/loadavg").ok()?.split(' ').next()?.parse().ok()
 }
 
 /// The first line that a program prints, if it prints any.

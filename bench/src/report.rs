@@ -37,6 +37,13 @@ pub fn publish(options: &Options, findings: &Findings) -> Fallible<bool> {
     let (machine, targets) = (Machine::read(), targets::judge(findings));
     let mut out = io::stdout().lock();
     writeln!(out, "\n{}; {}; {} s per row", machine.line(), findings.engines.join(", "), options.seconds)?;
+    if machine.is_busy(findings.load_before) {
+        let load = findings.load_before.unwrap_or_default();
+        writeln!(
+            out,
+            "the machine was busy before the run (load {load}): only the ratios say anything, and little"
+        )?;
+    }
     write_table(&mut out, findings)?;
     for bare in &findings.bare {
         let rates: Vec<String> =
@@ -70,7 +77,7 @@ pub fn publish(options: &Options, findings: &Findings) -> Fallible<bool> {
         std::fs::create_dir_all(folder)?;
     }
     let result = json!({
-        "at": wall::rfc3339(now), "machine": machine, "engines": findings.engines,
+        "at": wall::rfc3339(now), "machine": machine, "load_before": findings.load_before, "engines": findings.engines,
         "options": {
             "seconds": options.seconds, "connections": options.connections, "users": options.users,
             "batch_users": options.batch_users, "batch_records": options.batch_records,

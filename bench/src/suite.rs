@@ -11,7 +11,7 @@ use crate::open_loop::{self, Plan};
 use crate::server::Server;
 use crate::users::{self, User};
 use crate::wrk::{Driven, Load, Request};
-use crate::{Fallible, bare, report, wall};
+use crate::{Fallible, bare, machine, report, wall};
 use clap::Args;
 use serde::Serialize;
 use std::path::PathBuf;
@@ -119,6 +119,8 @@ pub struct Findings {
     pub failures: Vec<String>,
     /// Names and versions of the engines.
     pub engines: Vec<String>,
+    /// The machine's load average before the run.
+    pub load_before: Option<f64>,
 }
 
 /// Runs the suite, prints the table, writes the result. Answers whether nothing failed; a target that is
@@ -127,7 +129,7 @@ pub async fn run(options: Options) -> Fallible<bool> {
     let program = options.program.canonicalize();
     let program = program.map_err(|error| format!("{}: {error}", options.program.display()))?;
     let chosen = if options.cases.is_empty() { Case::all() } else { options.cases.clone() };
-    let mut findings = Findings::default();
+    let mut findings = Findings { load_before: machine::load(), ..Findings::default() };
     for &engine in options.engine.engines() {
         let bed = Bed::prepare(engine).await?;
         findings.engines.push(bed.version());

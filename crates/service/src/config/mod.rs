@@ -168,7 +168,8 @@ impl Config {
             metrics_enabled: reader.flag("METRICS_ENABLED")?,
             database: database(reader, &data_dir)?,
             data_dir,
-            database_pool_size: reader.number("DATABASE_POOL_SIZE", 1..=1000)?,
+            // Both lanes of the writer may hold one while a third fetches ids for them.
+            database_pool_size: reader.number("DATABASE_POOL_SIZE", 3..=1000)?,
             auth_provider,
             auth0: auth0(reader, auth_provider)?,
             supabase: supabase(reader, auth_provider)?,

@@ -232,6 +232,10 @@ fn decide_refund(
         return Err(Rejection::RefundExceeds { refundable });
     }
     account.balance.checked_add(amount).ok_or(Rejection::TooMuch)?;
+    // What comes back may open a grant again or become a new one.
+    if account.grants.len() >= OPEN_GRANTS_MAX {
+        return Err(Rejection::TooManyGrants);
+    }
 
     let mut decision = Decision::default();
     settle(account, now, &mut decision);

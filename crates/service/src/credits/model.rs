@@ -217,9 +217,17 @@ impl Account {
         }
     }
 
+    /// The account's own time: a clock that runs behind the one of the last change does not count,
+    /// or what was just given would not be there yet.
+    #[must_use]
+    pub fn time(&self, now: Timestamp) -> Timestamp {
+        now.max(self.updated_at)
+    }
+
     /// What can be spent at `now`: usable grants less open holds.
     #[must_use]
     pub fn available(&self, now: Timestamp) -> Credits {
+        let now = self.time(now);
         let usable = self.sum(|grant| grant.usable(now));
         Credits::from_micro(usable - self.held.micro())
     }
@@ -227,6 +235,7 @@ impl Account {
     /// What is left in unexpired grants at `now`, held or not yet effective ones included.
     #[must_use]
     pub fn total(&self, now: Timestamp) -> Credits {
+        let now = self.time(now);
         Credits::from_micro(self.sum(|grant| !grant.expired(now)))
     }
 

@@ -99,6 +99,8 @@ impl Directory {
             if self.email_is_free(kept.as_ref(), Some(user.id)).is_err() {
                 user.email = None;
             }
+            // Coming back is a change, whatever else is: the next writer must see that it read too early.
+            user.updated_at = now;
         }
         self.write(user, ensure.email.as_ref(), ensure.name.as_ref(), now)
     }

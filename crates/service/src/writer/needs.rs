@@ -9,6 +9,8 @@ use kernel::{ExternalId, TransactionId, UserRowId};
 pub struct Needs {
     /// Accounts that may come from a cache.
     pub accounts: Vec<UserRowId>,
+    /// Accounts to settle: what a memory does not know of could not be written down.
+    pub settled: Vec<UserRowId>,
     /// Users by external id; their accounts are loaded too, never from a cache.
     pub users: Vec<ExternalId>,
     /// Folded e-mail addresses.
@@ -72,7 +74,7 @@ impl Needs {
                 self.references.extend(issue.reference_id.clone().map(|reference| (user, reference)));
             }
             LedgerCommand::Refund(refund) => self.originals.push(refund.original),
-            LedgerCommand::Settle => {}
+            LedgerCommand::Settle => self.settled.push(user),
         }
     }
 
@@ -82,6 +84,7 @@ impl Needs {
             keys.dedup();
         }
         unique(&mut self.accounts);
+        unique(&mut self.settled);
         unique(&mut self.users);
         unique(&mut self.emails);
         unique(&mut self.references);

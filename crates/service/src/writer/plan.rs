@@ -110,14 +110,22 @@ pub struct Plan<'a> {
 
 impl Plan<'_> {
     /// Decides the jobs in order; the changes hold what the accepted ones write.
-    pub fn run(&mut self, jobs: &[&Job]) -> Vec<Result<Reply, WriteError>> {
-        let replies = jobs.iter().map(|job| self.job(job)).collect();
+    ///
+    /// # Errors
+    /// [`DbError::Internal`] when a job breaks off half-way: then nothing of the batch may be written.
+    pub fn run(&mut self, jobs: &[&Job]) -> Result<Vec<Result<Reply, WriteError>>, DbError> {
+        let replies: Vec<_> = jobs.iter().map(|job| self.job(job)).collect();
+        for reply in &replies {
+            if let Err(WriteError::Internal(why)) = reply {
+                return Err(DbError::Internal(why.clone()));
+            }
+        }
         for (user, read) in &self.changes.accounts {
             if let Some(account) = self.working.accounts.get_mut(user) {
                 account.version = read.map_or(1, |version| version + 1);
             }
         }
-        replies
+        Ok(replies)
     }
 
     fn job(&mut self, job: &Job) -> Result<Reply, WriteError> {
@@ -166,7 +174,7 @@ impl Plan<'_> {
         let working = &mut *self.working;
         let account = working.accounts.get_mut(&user).ok_or(crate::credits::Rejection::UnknownAccount)?;
         let read = account.version;
-        let now = self.now.max(account.updated_at);
+        let now = account.time(self.now);
         let facts = match command {
             LedgerCommand::Consume(consume) => Facts {
                 usage_owner: consume.usage_record_id.and_then(|id| working.usage_owners.get(&id).copied()),
@@ -283,7 +291,9 @@ impl Plan<'_> {
             },
         });
         if let Some(account) = self.working.accounts.get_mut(&user) {
-            let decision = decide(account, &command, &Facts::default(), self.now, self.rules.ledger)?;
+            // The user stands already, so a refusal here must stop the batch.
+            let decision = decide(account, &command, &Facts::default(), self.now, self.rules.ledger)
+                .map_err(|why| WriteError::Internal(format!("the welcome grant was refused: {why}")))?;
             self.write(user, None, decision).map_err(internal)?;
         }
         Ok(())
@@ -355,3 +365,6 @@ impl Plan<'_> {
 fn internal(error: DbError) -> WriteError {
     WriteError::Internal(error.to_string())
 }
+
+#[cfg(test)]
+mod tests;

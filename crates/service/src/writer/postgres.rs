@@ -91,6 +91,14 @@ impl Lane {
                     open.into_iter().zip(checked).for_each(|(at, reply)| replies[at] = reply);
                     trust = Trust::Reading;
                 }
+                Err(DbError::Conflict(why)) if trust == Trust::Lock && open.len() > 1 => {
+                    // Locked and still refused: it may be a command of this batch that stands in its
+                    // way, such as two users who swap an address, and it must not fail the others.
+                    tracing::warn!(%why, jobs = open.len(), "the batch conflicts; each command goes alone");
+                    for at in open {
+                        replies[at] = Box::pin(self.commit(&[jobs[at]])).await.pop();
+                    }
+                }
                 Err(DbError::Conflict(why)) => {
                     tracing::debug!(%why, jobs = open.len(), "another writer was faster; deciding again under lock");
                     trust = Trust::Lock;
@@ -148,7 +156,7 @@ impl Lane {
             now,
             changes: Changes::default(),
         };
-        let replies = plan.run(jobs);
+        let replies = plan.run(jobs)?;
         let changes = plan.changes;
 
         let mut writes = users::engine::postgres::writes(&changes);
@@ -185,6 +193,7 @@ impl Lane {
         users::engine::postgres::load(connection, needs, &mut working.directory).await?;
         let mut wanted: Vec<UserRowId> =
             working.directory.by_id.values().flatten().map(|user| user.id).collect();
+        wanted.extend(&needs.settled);
         let mut remembered = false;
         for id in &needs.accounts {
             // Moved out: if the batch fails, the memory of it is gone with it.
@@ -228,15 +237,18 @@ impl Lane {
         if self.accounts.len() > ACCOUNTS_MAX {
             self.accounts.clear();
         }
-        self.accounts.extend(accounts);
+        // A closed account is always read: it may be open again, and a record of usage that is
+        // refused on a memory could not be tried again without the rest of its batch.
+        self.accounts.extend(accounts.into_iter().filter(|(_, account)| !account.closed));
     }
 }
 
-/// Commits. Where the server does not say that it failed, it may have worked, and is not tried again.
+/// Commits. An error that does not say that nothing was kept leaves it open whether all was, and
+/// must never lead to a second try: only [`DbError::Unavailable`] says so.
 async fn commit(connection: &Object) -> Result<(), DbError> {
-    connection.batch_execute("COMMIT").await.map_err(|error| match error.as_db_error() {
-        Some(_) => error.into(),
-        None => DbError::Unavailable(format!("it is not known whether the batch was committed: {error}")),
+    connection.batch_execute("COMMIT").await.map_err(|error| match DbError::from(error) {
+        DbError::Internal(why) => DbError::Unavailable(format!("the commit was not confirmed: {why}")),
+        known => known,
     })
 }
 

@@ -100,7 +100,7 @@ impl Engine {
             now,
             changes: Changes::default(),
         };
-        let replies = plan.run(&jobs);
+        let replies = plan.run(&jobs)?;
         let changes = plan.changes;
         if !changes.is_empty() {
             // What was decided is dropped with `working` if this fails, and read again from the file.
