@@ -23,6 +23,10 @@ use kernel::{Credits, Secret};
 use source::Reader;
 use std::{path::PathBuf, time::Duration};
 
+/// Two lanes of the writer hold a connection each, and each wants another one to fetch ids: with
+/// fewer they wait for each other, and no write succeeds.
+const POOL_MIN: usize = 4;
+
 /// Every setting of the service; `config.default.toml` says what each one means.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -168,8 +172,7 @@ impl Config {
             metrics_enabled: reader.flag("METRICS_ENABLED")?,
             database: database(reader, &data_dir)?,
             data_dir,
-            // Both lanes of the writer may hold one while a third fetches ids for them.
-            database_pool_size: reader.number("DATABASE_POOL_SIZE", 3..=1000)?,
+            database_pool_size: reader.number("DATABASE_POOL_SIZE", POOL_MIN..=1000)?,
             auth_provider,
             auth0: auth0(reader, auth_provider)?,
             supabase: supabase(reader, auth_provider)?,

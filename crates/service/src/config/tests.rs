@@ -195,7 +195,7 @@ fn a_bad_value_is_named_with_its_key_and_its_rule() {
 fn limits_hold_at_both_ends() {
     for (key, good, bad) in [
         ("PORT", ["0", "65535"], ["-1", "65536"]),
-        ("DATABASE_POOL_SIZE", ["3", "1000"], ["2", "1001"]),
+        ("DATABASE_POOL_SIZE", ["4", "1000"], ["3", "1001"]),
         ("WELCOME_CREDITS", ["0", "9000000000000"], ["0.0000001", "9000000000000.000001"]),
         ("WELCOME_CREDITS_DAYS", ["0", "36500"], ["-1", "36501"]),
         ("REFUND_CREDITS_DAYS", ["0", "36500"], ["1.5", "36501"]),
