@@ -29,7 +29,7 @@ pub struct App {
     pub row_ids: RowIds,
     /// Who may come in.
     pub auth: Authenticator,
-    /// The memory for bodies, in KiB.
+    /// The memory for large bodies, in KiB.
     pub body_room: Arc<Semaphore>,
     /// The names of the routes.
     pub operations: Operations,

@@ -30,12 +30,12 @@ CREATE UNIQUE INDEX usage_records_event ON usage_records (user_id, event_id) WHE
 CREATE INDEX usage_records_session ON usage_records (user_id, session_id, created_at, id)
   WHERE session_id IS NOT NULL;
 
--- Sums by hour and by month, moved in the record's own transaction. Absent model and provider are ''.
+-- Sums by hour, day and month, moved in the record's own transaction. Absent model and provider are ''.
 -- Sums of amounts are kept in halves (hi * 2^32 + lo), which cannot overflow.
 CREATE TABLE usage_rollups (
   user_id    INTEGER NOT NULL,
-  period     TEXT    NOT NULL CHECK (period IN ('hour', 'month')),
-  bucket     INTEGER NOT NULL,                      -- the first instant of the hour or month
+  period     TEXT    NOT NULL CHECK (period IN ('hour', 'day', 'month')),
+  bucket     INTEGER NOT NULL,                      -- the first instant of the hour, day or month
   event_type TEXT    NOT NULL,
   model_name TEXT    NOT NULL,
   provider   TEXT    NOT NULL,

@@ -11,9 +11,8 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 /// How long to wait for a free connection, and for a new one to open.
 const WAIT: Duration = Duration::from_secs(5);
-/// How long a statement may run, and wait for a lock; past it the request fails and nothing is kept.
-const SESSION: &str =
-    "-c statement_timeout=20000 -c lock_timeout=5000 -c idle_in_transaction_session_timeout=20000";
+/// Set statements are planned once, not for every batch. How long a statement may run, and wait for a lock; past it the request fails and nothing is kept.
+const SESSION: &str = "-c plan_cache_mode=force_generic_plan -c statement_timeout=20000 -c lock_timeout=5000 -c idle_in_transaction_session_timeout=20000";
 
 /// A PostgreSQL database.
 #[derive(Clone)]

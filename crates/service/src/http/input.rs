@@ -20,10 +20,16 @@ use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
 
-/// How many KiB the bodies of all requests under way may take together, waiting writes included.
-pub const BODY_ROOM_KIB: usize = 128 * 1024;
+/// How many KiB the large bodies under way may take together, those of waiting writes included.
+/// The next one waits, unread.
+pub const BODY_ROOM_KIB: usize = 32 * 1024;
+/// Up to this size a body is small, and does not count.
+const SMALL_BODY_BYTES: usize = 16 * 1024;
+/// How long a large body waits for room.
+const ROOM_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The longest idempotency key.
 pub const KEY_MAX: usize = 255;
@@ -45,7 +51,7 @@ pub struct BatchInput<T>(pub Input<T>);
 #[derive(Debug)]
 pub struct Once {
     key: Option<(String, [u8; 32])>,
-    room: OwnedSemaphorePermit,
+    room: Option<OwnedSemaphorePermit>,
 }
 
 impl Once {
@@ -53,7 +59,7 @@ impl Once {
     #[must_use]
     pub fn ticket(self, caller: String) -> Ticket {
         let key = self.key.map(|(key, fingerprint)| IdempotencyKey { caller, key, fingerprint });
-        Ticket { key, room: Some(self.room) }
+        Ticket { key, room: self.room }
     }
 
     /// The key as the caller wrote it.
@@ -89,7 +95,7 @@ async fn read<T: DeserializeOwned>(
     if announced.is_some_and(|length| length > limit) {
         return Err(too_large(limit));
     }
-    let room = take_room(app, announced.unwrap_or(limit))?;
+    let room = take_room(app, announced.unwrap_or(limit)).await?;
     let body = read_body(body, limit).await?;
     if !body.is_empty() && !is_json(&parts.headers) {
         return Err(ApiError::of_status(StatusCode::UNSUPPORTED_MEDIA_TYPE));
@@ -115,12 +121,20 @@ fn too_large(limit: usize) -> ApiError {
     ApiError { message, ..ApiError::of_status(StatusCode::PAYLOAD_TOO_LARGE) }
 }
 
-/// Takes a body's share of the memory for bodies, in KiB, before any of it is read.
-fn take_room(app: &App, bytes: usize) -> Result<OwnedSemaphorePermit, ApiError> {
+/// Takes a large body's share of the memory for bodies before any of it is read; small ones need none.
+async fn take_room(app: &App, bytes: usize) -> Result<Option<OwnedSemaphorePermit>, ApiError> {
+    if bytes <= SMALL_BODY_BYTES {
+        return Ok(None);
+    }
     let kib = u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX);
-    Arc::clone(&app.body_room).try_acquire_many_owned(kib).map_err(|_| {
-        ApiError::unavailable("Too many large requests are under way; try again", "no room for the body")
-    })
+    let room = Arc::clone(&app.body_room).acquire_many_owned(kib);
+    match tokio::time::timeout(ROOM_TIMEOUT, room).await {
+        Ok(Ok(room)) => Ok(Some(room)),
+        _ => Err(ApiError::unavailable(
+            "Too many large requests are under way; try again",
+            "no room for the body",
+        )),
+    }
 }
 
 async fn read_body(body: Body, limit: usize) -> Result<Bytes, ApiError> {

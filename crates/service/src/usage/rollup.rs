@@ -1,4 +1,4 @@
-//! Roll-ups: the sums of each hour and each month, by event type, model and provider. Pure.
+//! Roll-ups: the sums of each hour, day and month, by event type, model and provider. Pure.
 
 use super::UsageRecord;
 use chrono::{DateTime, Datelike, NaiveDate, Utc};
@@ -7,12 +7,16 @@ use std::collections::BTreeMap;
 
 /// An hour, in microseconds.
 pub const HOUR: i64 = 3_600_000_000;
+/// A day, in microseconds.
+pub const DAY: i64 = 24 * HOUR;
 
 /// How long a bucket is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Period {
     /// An hour of UTC.
     Hour,
+    /// A day of UTC.
+    Day,
     /// A calendar month of UTC.
     Month,
 }
@@ -23,6 +27,7 @@ impl Period {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Hour => "hour",
+            Self::Day => "day",
             Self::Month => "month",
         }
     }
@@ -32,6 +37,7 @@ impl Period {
     pub fn bucket(self, at: Timestamp) -> Timestamp {
         match self {
             Self::Hour => Timestamp::from_micros(at.micros() - at.micros().rem_euclid(HOUR)),
+            Self::Day => Timestamp::from_micros(at.micros() - at.micros().rem_euclid(DAY)),
             Self::Month => month_start(at, 0),
         }
     }
@@ -41,6 +47,7 @@ impl Period {
     pub fn next(self, at: Timestamp) -> Timestamp {
         match self {
             Self::Hour => Timestamp::from_micros(self.bucket(at).micros() + HOUR),
+            Self::Day => Timestamp::from_micros(self.bucket(at).micros() + DAY),
             Self::Month => month_start(at, 1),
         }
     }
@@ -60,7 +67,7 @@ fn month_start(at: Timestamp, later: i32) -> Timestamp {
 pub struct Key {
     /// Whose usage.
     pub user: UserRowId,
-    /// Hour or month.
+    /// Hour, day or month.
     pub period: Period,
     /// Its first instant.
     pub bucket: Timestamp,
@@ -114,9 +121,9 @@ impl Sums {
     }
 }
 
-/// Adds a record to its hour and its month.
+/// Adds a record to its hour, its day and its month.
 pub fn add(rollups: &mut BTreeMap<Key, Sums>, record: &UsageRecord) {
-    for period in [Period::Hour, Period::Month] {
+    for period in [Period::Hour, Period::Day, Period::Month] {
         let key = Key {
             user: record.user,
             period,
@@ -139,6 +146,8 @@ mod tests {
         for (found, wanted) in [
             (Period::Hour.bucket(at), "2024-02-29T23:00:00Z"),
             (Period::Hour.next(at), "2024-03-01T00:00:00Z"),
+            (Period::Day.bucket(at), "2024-02-29T00:00:00Z"),
+            (Period::Day.next(at), "2024-03-01T00:00:00Z"),
             (Period::Month.bucket(at), "2024-02-01T00:00:00Z"),
             (Period::Month.next(at), "2024-03-01T00:00:00Z"),
             (Period::Month.next("2024-12-31".parse().expect("a date")), "2025-01-01T00:00:00Z"),

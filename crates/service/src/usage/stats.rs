@@ -1,6 +1,6 @@
 //! Statistics: exact over every record of a span, and as cheap over millions as over ten.
 //!
-//! A span is whole months and hours, which are read from the roll-ups, and at most two ragged
+//! A span is whole months, days and hours, which are read from the roll-ups, and at most two ragged
 //! hours. Of a ragged hour the shorter side is counted from the records: either the part within
 //! the span is added, or the whole hour is taken and the part outside is taken away.
 
@@ -106,7 +106,7 @@ enum Place {
     Records,
 }
 
-/// Cuts the span `[from, to)` into months, hours and ragged ends.
+/// Cuts the span `[from, to)` into months, days, hours and ragged ends.
 fn cut(from: Timestamp, to: Timestamp) -> Vec<Part> {
     let mut parts = Vec::new();
     if from >= to {
@@ -121,25 +121,25 @@ fn cut(from: Timestamp, to: Timestamp) -> Vec<Part> {
     }
     ragged(&mut parts, from, first_hour, Period::Hour.bucket(from), first_hour);
     ragged(&mut parts, last_hour, to, last_hour, Period::Hour.next(last_hour));
-    let first_month = if Period::Month.bucket(first_hour) == first_hour {
-        first_hour
-    } else {
-        Period::Month.next(first_hour)
-    };
-    let last_month = Period::Month.bucket(last_hour);
-    let mut rollup = |period, from, to| {
-        if from < to {
-            parts.push(Part { place: Place::Rollup(period), from, to, sign: Sign::Add });
-        }
-    };
-    if first_month > last_month {
-        rollup(Period::Hour, first_hour, last_hour);
-    } else {
-        rollup(Period::Hour, first_hour, first_month);
-        rollup(Period::Month, first_month, last_month);
-        rollup(Period::Hour, last_month, last_hour);
-    }
+    whole(&mut parts, &[Period::Month, Period::Day, Period::Hour], first_hour, last_hour);
     parts
+}
+
+/// Counts `[from, to)`, which begins and ends with buckets of the last period, by the longest
+/// buckets that fit.
+fn whole(parts: &mut Vec<Part>, periods: &[Period], from: Timestamp, to: Timestamp) {
+    let [longest, shorter @ ..] = periods else { return };
+    if from >= to {
+        return;
+    }
+    let first = if longest.bucket(from) == from { from } else { longest.next(from) };
+    let last = longest.bucket(to);
+    if first >= last {
+        return whole(parts, shorter, from, to);
+    }
+    whole(parts, shorter, from, first);
+    parts.push(Part { place: Place::Rollup(*longest), from: first, to: last, sign: Sign::Add });
+    whole(parts, shorter, last, to);
 }
 
 /// Counts `[from, to)`, which lies within the hour `[open, close)`, by its shorter side.
