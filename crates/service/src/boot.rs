@@ -9,7 +9,7 @@ use crate::credits::memory::Accounts;
 use crate::credits::sweeper;
 use crate::db::{Db, DbError, Location, migrate};
 use crate::http::docs::Operations;
-use crate::http::input::BODY_ROOM_KIB;
+use crate::http::input::BODY_ROOM_BYTES;
 use crate::http::{router, server};
 use crate::telemetry::Metrics;
 use crate::users::store::row_ids;
@@ -96,7 +96,7 @@ pub async fn build(config: Config, clock: Clock, metrics: Option<Metrics>) -> Re
         auth: Authenticator::new(auth(&config), clock.clone())?,
         balances: Balances::start(&db, &memory),
         row_ids: row_ids(),
-        body_room: Arc::new(Semaphore::new(BODY_ROOM_KIB)),
+        body_room: Arc::new(body_room(&config)),
         operations: Operations::of(&document),
         started_at: clock.now(),
         draining: AtomicBool::new(false),
@@ -109,6 +109,12 @@ pub async fn build(config: Config, clock: Clock, metrics: Option<Metrics>) -> Re
     let sweeper = tokio::spawn(sweeper::run(Arc::clone(&app)));
     let router = router::router(Arc::clone(&app), &document);
     Ok(Service { app, router, finished, sweeper, _claim: claim })
+}
+
+/// The memory for large bodies, in KiB.
+fn body_room(config: &Config) -> Semaphore {
+    let bytes = config.batch_body_limit_bytes.max(config.json_body_limit_bytes).max(BODY_ROOM_BYTES);
+    Semaphore::new(bytes.div_ceil(1024))
 }
 
 fn auth(config: &Config) -> AuthConfig {

@@ -23,9 +23,9 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
 
-/// How many KiB the large bodies under way may take together, those of waiting writes included.
-/// The next one waits, unread.
-pub const BODY_ROOM_KIB: usize = 32 * 1024;
+/// How many bytes the large bodies under way may take together, those of waiting writes included:
+/// as much as one body may have, and at least this much. The next one waits, unread.
+pub const BODY_ROOM_BYTES: usize = 16 * 1024 * 1024;
 /// Up to this size a body is small, and does not count.
 const SMALL_BODY_BYTES: usize = 16 * 1024;
 /// How long a large body waits for room.
