@@ -32,7 +32,7 @@ async fn crowd(engine: Engine) {
     let balances = Balances::start(&stage.db);
     let mut players = Vec::new();
     for name in ["a", "b", "c", "d", "e"] {
-        let worth = [1, 2_500_000, 10_000_000_000_000_000][players.len() % 3];
+        let worth = [1, 2_500_000, 40_000_000_000_000_000][players.len() % 3];
         players.push(Player::new(user(&writer, name).await, worth));
     }
     let (mut now, mut asked) = (START, 0);

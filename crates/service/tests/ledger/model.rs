@@ -115,11 +115,6 @@ impl Model {
         open.map(|grant| (self.grants[grant].receipt, remaining[grant])).collect()
     }
 
-    /// How many receipts there are.
-    pub fn receipts(&self) -> usize {
-        self.receipts.len()
-    }
-
     fn count(&self, counts: impl Fn(&Unit) -> bool) -> u64 {
         self.units.iter().filter(|unit| counts(unit)).count() as u64
     }
