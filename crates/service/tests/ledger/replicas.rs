@@ -230,3 +230,31 @@ async fn a_user_that_came_back_elsewhere_is_known_at_once() {
     drop(writers);
     stage.close().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn settling_writes_down_what_another_replica_gave() {
+    let stage = Stage::open(Engine::Postgres, "settle").await;
+    let clocks = clocks();
+    let writers = [stage.writer(&clocks[0]), stage.writer(&clocks[1])];
+    let user = user(&writers[0], "a").await;
+    recharge(&writers[0], user, 5).await;
+    let give = crate::script::Give {
+        recharge: false,
+        units: 3,
+        priority: 0,
+        from: None,
+        until: Some(START + 100),
+        reference: None,
+    };
+    let give = command(&Ask::Give(give), &[], 1_000_000);
+    writers[1].execute(Command::Ledger(user, give)).await.expect("given");
+    clocks.iter().for_each(|clock| set(clock, START + 5_000));
+    // The first replica remembers the account without that grant.
+    let settle = user_service::credits::LedgerCommand::Settle;
+    writers[0].execute(Command::Ledger(user, settle)).await.expect("settled");
+    let last = stage.entries(user).await.pop().expect("entries");
+    assert_eq!(last.kind, user_service::credits::EntryKind::Expire);
+    stage.verify().await;
+    drop(writers);
+    stage.close().await;
+}
