@@ -11,7 +11,7 @@ use user_service::credits::{Account, Entry, EntryKind, Grant, Rejection, chain, 
 /// How many operations a run does unless `LEDGER_OPERATIONS` says otherwise.
 const OPERATIONS: u64 = 200_000;
 /// How many operations make one story.
-const STORY: u64 = 250;
+const STORY: u64 = 150;
 
 const USER: UserRowId = UserRowId(7);
 
