@@ -25,7 +25,7 @@ async fn postgres_agrees_with_the_model_however_many_asks_are_under_way() {
 
 async fn crowd(engine: Engine) {
     let seed = setting("LEDGER_SEED").unwrap_or(41);
-    println!("LEDGER_SEED={seed}");
+    eprintln!("LEDGER_SEED={seed}");
     let stage = Stage::open(engine, "crowd").await;
     let (clock, mut random) = (Clock::manual(kernel::Timestamp::from_micros(START)), Random(seed));
     let writer = stage.writer(&clock);

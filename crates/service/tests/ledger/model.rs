@@ -62,14 +62,8 @@ pub struct Model {
 
 impl Model {
     pub fn new(given_max: u64, refund_life: Option<i64>, now: i64) -> Self {
-        Self {
-            grants: Vec::new(),
-            units: Vec::new(),
-            receipts: Vec::new(),
-            given_max,
-            refund_life,
-            last_change: now,
-        }
+        let (grants, units, receipts) = (Vec::new(), Vec::new(), Vec::new());
+        Self { grants, units, receipts, given_max, refund_life, last_change: now }
     }
 
     pub fn apply(&mut self, ask: &Ask, now: i64) -> Outcome {

@@ -20,12 +20,12 @@ fn clocks() -> [Clock; 2] {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_replicas_agree_with_the_model() {
     let seed = setting("LEDGER_SEED").unwrap_or(5);
-    println!("LEDGER_SEED={seed}");
+    eprintln!("LEDGER_SEED={seed}");
     let stage = Stage::open(Engine::Postgres, "replicas").await;
     let (clocks, mut random) = (clocks(), Random(seed));
     let writers = [stage.writer(&clocks[0]), stage.writer(&clocks[1])];
     let mut players =
-        vec![Player::new(user(&writers[0], "a").await, 1), Player::new(user(&writers[1], "b").await, 1_000)];
+        [Player::new(user(&writers[0], "a").await, 1), Player::new(user(&writers[1], "b").await, 1_000)];
     let mut now = START;
     for _ in 0..120 {
         now += random.step();
