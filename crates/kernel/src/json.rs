@@ -3,6 +3,7 @@
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _, ser::Error as _};
 use serde_json::value::RawValue;
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use utoipa::openapi::{
     ObjectBuilder, RefOr, Schema,
     schema::{AdditionalProperties, Type},
@@ -54,11 +55,15 @@ impl JsonObject {
     /// This object with one more text member, unless it already has a member of that name.
     #[must_use]
     pub fn with_member(self, name: &str, value: &str) -> Self {
-        let Ok(serde_json::Value::Object(mut members)) = serde_json::from_str(&self.0) else {
+        // The text is added to, not written anew: a number that went through `f64` might change.
+        let members = serde_json::from_str::<BTreeMap<String, &RawValue>>(&self.0);
+        let (Ok(members), Some(open)) = (members, self.0.strip_suffix('}')) else { return self };
+        if members.contains_key(name) {
             return self;
-        };
-        members.entry(name).or_insert_with(|| value.into());
-        Self(serde_json::Value::Object(members).to_string())
+        }
+        let comma = if members.is_empty() { "" } else { "," };
+        let (name, value) = (serde_json::Value::from(name), serde_json::Value::from(value));
+        Self(format!("{}{comma}{name}:{value}}}", open.trim_end()))
     }
 }
 
@@ -159,5 +164,9 @@ mod tests {
         let object = JsonObject::default().with_member("service", "chat");
         assert_eq!(object.as_str(), r#"{"service":"chat"}"#);
         assert_eq!(object.with_member("service", "other").as_str(), r#"{"service":"chat"}"#);
+        let object =
+            JsonObject::from_stored(r#"{"n": 123456789012345678901234567890, "e": 1.10 }"#.to_owned());
+        let object = object.with_member("endpoint", "a\"b");
+        assert_eq!(object.as_str(), r#"{"n": 123456789012345678901234567890, "e": 1.10,"endpoint":"a\"b"}"#);
     }
 }

@@ -25,14 +25,14 @@ async fn postgres_agrees_with_the_model_however_many_asks_are_under_way() {
 
 async fn crowd(engine: Engine) {
     let seed = setting("LEDGER_SEED").unwrap_or(41);
-    println!("LEDGER_SEED={seed}");
+    eprintln!("LEDGER_SEED={seed}");
     let stage = Stage::open(engine, "crowd").await;
     let (clock, mut random) = (Clock::manual(kernel::Timestamp::from_micros(START)), Random(seed));
     let writer = stage.writer(&clock);
     let balances = Balances::start(&stage.db);
     let mut players = Vec::new();
     for name in ["a", "b", "c", "d", "e"] {
-        let worth = [1, 2_500_000, 10_000_000_000_000_000][players.len() % 3];
+        let worth = [1, 2_500_000, 40_000_000_000_000_000][players.len() % 3];
         players.push(Player::new(user(&writer, name).await, worth));
     }
     let (mut now, mut asked) = (START, 0);

@@ -62,14 +62,8 @@ pub struct Model {
 
 impl Model {
     pub fn new(given_max: u64, refund_life: Option<i64>, now: i64) -> Self {
-        Self {
-            grants: Vec::new(),
-            units: Vec::new(),
-            receipts: Vec::new(),
-            given_max,
-            refund_life,
-            last_change: now,
-        }
+        let (grants, units, receipts) = (Vec::new(), Vec::new(), Vec::new());
+        Self { grants, units, receipts, given_max, refund_life, last_change: now }
     }
 
     pub fn apply(&mut self, ask: &Ask, now: i64) -> Outcome {
@@ -113,11 +107,6 @@ impl Model {
         self.units.iter().filter(|unit| unit.spent_by.is_none()).for_each(|unit| remaining[unit.grant] += 1);
         let open = (0..self.grants.len()).filter(|grant| !self.ended(*grant, now));
         open.map(|grant| (self.grants[grant].receipt, remaining[grant])).collect()
-    }
-
-    /// How many receipts there are.
-    pub fn receipts(&self) -> usize {
-        self.receipts.len()
     }
 
     fn count(&self, counts: impl Fn(&Unit) -> bool) -> u64 {

@@ -20,12 +20,12 @@ fn clocks() -> [Clock; 2] {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_replicas_agree_with_the_model() {
     let seed = setting("LEDGER_SEED").unwrap_or(5);
-    println!("LEDGER_SEED={seed}");
+    eprintln!("LEDGER_SEED={seed}");
     let stage = Stage::open(Engine::Postgres, "replicas").await;
     let (clocks, mut random) = (clocks(), Random(seed));
     let writers = [stage.writer(&clocks[0]), stage.writer(&clocks[1])];
     let mut players =
-        vec![Player::new(user(&writers[0], "a").await, 1), Player::new(user(&writers[1], "b").await, 1_000)];
+        [Player::new(user(&writers[0], "a").await, 1), Player::new(user(&writers[1], "b").await, 1_000)];
     let mut now = START;
     for _ in 0..120 {
         now += random.step();
@@ -227,6 +227,34 @@ async fn a_user_that_came_back_elsewhere_is_known_at_once() {
         matches!(&known, Done::Usage(outcomes) if matches!(outcomes[0], Outcome::Recorded(_))),
         "{known:?}"
     );
+    drop(writers);
+    stage.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn settling_writes_down_what_another_replica_gave() {
+    let stage = Stage::open(Engine::Postgres, "settle").await;
+    let clocks = clocks();
+    let writers = [stage.writer(&clocks[0]), stage.writer(&clocks[1])];
+    let user = user(&writers[0], "a").await;
+    recharge(&writers[0], user, 5).await;
+    let give = crate::script::Give {
+        recharge: false,
+        units: 3,
+        priority: 0,
+        from: None,
+        until: Some(START + 100),
+        reference: None,
+    };
+    let give = command(&Ask::Give(give), &[], 1_000_000);
+    writers[1].execute(Command::Ledger(user, give)).await.expect("given");
+    clocks.iter().for_each(|clock| set(clock, START + 5_000));
+    // The first replica remembers the account without that grant.
+    let settle = user_service::credits::LedgerCommand::Settle;
+    writers[0].execute(Command::Ledger(user, settle)).await.expect("settled");
+    let last = stage.entries(user).await.pop().expect("entries");
+    assert_eq!(last.kind, user_service::credits::EntryKind::Expire);
+    stage.verify().await;
     drop(writers);
     stage.close().await;
 }

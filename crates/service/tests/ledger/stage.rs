@@ -164,7 +164,7 @@ impl Player {
                     Outcome::Again(self.receipts.iter().position(same).expect("an entry seen before"))
                 }
                 Ok(Done::Settled) => {
-                    nows.iter().for_each(|now| drop(self.model.apply(&ask, *now)));
+                    nows.iter().for_each(|now| assert_eq!(self.model.apply(&ask, *now), Outcome::Done));
                     continue;
                 }
                 Err(WriteError::Credits(rejection)) => outcome(rejection),
