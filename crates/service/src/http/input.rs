@@ -10,7 +10,7 @@ use crate::writer::IdempotencyKey;
 use aws_lc_rs::digest::{Context, SHA256};
 use axum::body::Body;
 use axum::extract::{FromRequest, FromRequestParts};
-use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE, EXPECT};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, Request, StatusCode};
 use bytes::Bytes;
@@ -23,6 +23,9 @@ use std::sync::Arc;
 
 /// The longest idempotency key.
 pub const KEY_MAX: usize = 255;
+
+/// How much of a body that is too large is read all the same, in bytes.
+const PASSED_OVER_MAX: usize = 64 * 1024 * 1024;
 
 /// What a caller sent, read as a `T`; at most `JSON_BODY_LIMIT_BYTES`.
 #[derive(Debug)]
@@ -95,7 +98,7 @@ async fn read<T: DeserializeOwned>(request: Request<Body>, limit: usize) -> Resu
     Ok(Input { value, once: Once { bytes: body.len(), key } })
 }
 
-async fn read_body(headers: &HeaderMap, body: Body, limit: usize) -> Result<Bytes, ApiError> {
+async fn read_body(headers: &HeaderMap, mut body: Body, limit: usize) -> Result<Bytes, ApiError> {
     let too_large = || {
         let mut error = ApiError::of_status(StatusCode::PAYLOAD_TOO_LARGE);
         error.message = format!("The body must be at most {limit} bytes");
@@ -104,16 +107,35 @@ async fn read_body(headers: &HeaderMap, body: Body, limit: usize) -> Result<Byte
     let announced =
         headers.get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()).and_then(|v| v.parse::<u64>().ok());
     if announced.is_some_and(|length| length > limit as u64) {
+        // Whoever waits for a word before sending the body gets the answer instead.
+        if !headers.contains_key(EXPECT) {
+            pass_over(&mut body).await;
+        }
         return Err(too_large());
     }
-    match Limited::new(body, limit).collect().await {
+    match Limited::new(&mut body, limit).collect().await {
         Ok(collected) => Ok(collected.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => Err(too_large()),
+        Err(error) if error.is::<LengthLimitError>() => {
+            pass_over(&mut body).await;
+            Err(too_large())
+        }
         Err(_) => Err(ApiError::new(
             StatusCode::BAD_REQUEST,
             "ValidationException",
             "The body did not arrive whole",
         )),
+    }
+}
+
+/// Reads on and keeps nothing: a connection that closes while its caller still sends is broken to
+/// the caller, who then never reads why.
+async fn pass_over(body: &mut Body) {
+    let mut passed = 0;
+    while passed < PASSED_OVER_MAX {
+        match body.frame().await {
+            Some(Ok(frame)) => passed += frame.data_ref().map_or(0, Bytes::len),
+            Some(Err(_)) | None => return,
+        }
     }
 }
 
