@@ -110,9 +110,10 @@ impl Document {
         let faults: Vec<String> = self
             .validator(&pointer)
             .iter_errors(&body)
-            .map(|fault| format!("{}: {fault}", fault.instance_path()))
+            .map(|fault| format!("{}: {}", fault.instance_path(), short(&fault.to_string())))
             .collect();
-        assert!(faults.is_empty(), "{method} {path} {status} is not as documented: {faults:#?} in {body:#}");
+        let body = short(&body.to_string());
+        assert!(faults.is_empty(), "{method} {path} {status} is not as documented: {faults:#?} in {body}");
     }
 
     /// The compiled schema that a pointer of the document names.
@@ -131,6 +132,13 @@ impl Document {
         };
         Arc::clone(compiled.entry(pointer.to_owned()).or_insert_with(make))
     }
+}
+
+/// A text that fits on a screen.
+fn short(text: &str) -> String {
+    const MOST: usize = 3_000;
+    let cut: String = text.chars().take(MOST).collect();
+    if cut.len() < text.len() { format!("{cut}…") } else { cut }
 }
 
 fn escaped(part: &str) -> String {

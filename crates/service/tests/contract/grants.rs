@@ -83,6 +83,9 @@ both_engines! {
         assert_eq!(column(&rows, "transaction_type"), ["consume", "expire", "recharge", "grant"]);
         assert_eq!(rows[1]["amount"], 1000);
         assert_eq!(rows[1]["created_at"], "2025-08-26T00:11:26.479685Z");
+        // A sweep afterwards finds nothing left to write.
+        app.sweep().await;
+        assert_eq!(app.alice.get(&app.alice.own("/credits/transactions")).await.data(), rows);
         assert_eq!(app.sweep().await, 0);
     }
 

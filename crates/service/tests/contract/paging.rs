@@ -15,10 +15,15 @@ async fn filled(app: &TestApp) {
         let _ = app.backend.post(&app.alice.own("/credits/grants"), json!({"amount": n + 1})).await.ok();
         let _ = app.alice.post(&app.alice.own("/usage"), json!({"event_type": "n"})).await.ok();
     }
-    let _ = app.alice.post(&app.alice.own("/usage"), json!({"event_type": "n", "created_at": "2024-01-01"})).await.ok();
+    let _ = app
+        .alice
+        .post(&app.alice.own("/usage"), json!({"event_type": "n", "created_at": "2024-01-01"}))
+        .await
+        .ok();
 }
 
-const LISTS: [(&str, &str); 3] = [("/usage", "id"), ("/credits/transactions", "transaction_id"), ("/credits/grants", "grant_id")];
+const LISTS: [(&str, &str); 3] =
+    [("/usage", "id"), ("/credits/transactions", "transaction_id"), ("/credits/grants", "grant_id")];
 
 /// Follows the cursor from the first page to the last.
 async fn follow(actor: &Actor, path: &str, key: &str, limit: usize) -> Vec<Value> {

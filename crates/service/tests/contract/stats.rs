@@ -1,10 +1,10 @@
 //! §5: statistics, held against a naive recount.
 
 use crate::support::{Dice, envelope, masked};
+use kernel::Timestamp;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use testkit::{TestApp, both_engines};
-use kernel::Timestamp;
 
 /// One record, as the recount sees it.
 struct Record {
@@ -19,7 +19,8 @@ struct Record {
 
 fn made(dice: &mut Dice, from: i64, to: i64) -> Record {
     const HOUR: i64 = 3_600_000_000;
-    let mut at = from + i64::try_from(dice.below(u64::try_from(to - from).expect("a span"))).expect("an instant");
+    let mut at =
+        from + i64::try_from(dice.below(u64::try_from(to - from).expect("a span"))).expect("an instant");
     // Many records stand exactly on the borders of hours, where roll-ups are cut.
     match dice.below(4) {
         0 => at -= at % HOUR,
@@ -52,15 +53,24 @@ fn recount<'a>(records: impl Iterator<Item = &'a Record>) -> (String, Value) {
         micro += record.micro;
         nano += record.nano;
         tokens += record.tokens;
-        for (map, name) in by.iter_mut().zip([Some(&record.event_type), record.model.as_ref(), record.provider.as_ref()]) {
+        for (map, name) in
+            by.iter_mut().zip([Some(&record.event_type), record.model.as_ref(), record.provider.as_ref()])
+        {
             if let Some(name) = name {
                 *map.entry(name.clone()).or_default() += 1;
             }
         }
     }
-    let exact = format!("\"total_credits_charged\":{},\"total_cost_usd\":{},\"total_tokens_used\":{tokens},", decimal(micro, 6), decimal(nano, 9));
+    let exact = format!(
+        "\"total_credits_charged\":{},\"total_cost_usd\":{},\"total_tokens_used\":{tokens},",
+        decimal(micro, 6),
+        decimal(nano, 9)
+    );
     let [by_event_type, by_model, by_provider] = by;
-    (exact, json!({"total_records": count, "by_event_type": by_event_type, "by_model": by_model, "by_provider": by_provider}))
+    (
+        exact,
+        json!({"total_records": count, "by_event_type": by_event_type, "by_model": by_model, "by_provider": by_provider}),
+    )
 }
 
 async fn record_all(app: &TestApp, records: &[Record]) {
