@@ -17,7 +17,7 @@ use user_service::db::{Db, Location, migrate};
 /// Where the migrations stand, whose digest names the template.
 const MIGRATIONS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../service/migrations/postgres");
 /// Whoever makes the template holds this lock of the server.
-const LOCK: i64 = 0x7465_7374_6b69_74;
+const LOCK: i64 = 0x0074_6573_746b_6974;
 
 static TEMPLATE: OnceCell<String> = OnceCell::const_new();
 

@@ -3,7 +3,7 @@
 use crate::support::{NOW, error, masked};
 use serde_json::{Value, json};
 use testkit::app::SERVICE_KEY;
-use testkit::both_engines;
+use testkit::{Engine, TestApp, both_engines};
 
 const GET: reqwest::Method = reqwest::Method::GET;
 const POST: reqwest::Method = reqwest::Method::POST;
@@ -132,6 +132,12 @@ both_engines! {
         let ask = |bytes: usize| app.anon.request(GET, "/health/live").header("x-padding", "x".repeat(bytes)).send();
         assert_eq!(ask(15 * 1024).await.status, 200);
         ask(16 * 1024).await.refuses(431, "HeaderTooLargeException", "The header must be at most 16 KiB");
+        let many: String = (0..200).map(|n| format!("x-{n}: y\r\n")).collect();
+        let answer = app.raw(format!("GET /health/live HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{many}\r\n")).await;
+        assert!(answer.starts_with("HTTP/1.1 431 "), "{answer}");
+        let vast = "x".repeat(200 * 1024);
+        let answer = app.raw(format!("GET /health/live HTTP/1.1\r\nHost: x\r\nConnection: close\r\nx-vast: {vast}\r\n\r\n")).await;
+        assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 431 "), "{answer}");
     }
 
     async fn a_body_that_is_not_json_is_415_or_400(app: TestApp) {
@@ -154,4 +160,38 @@ both_engines! {
             assert_eq!(app.alice.post_text(&path, text).await.with(400)["error_code"], "ValidationException", "{text}");
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_body_that_does_not_come_is_408() {
+    let app = TestApp::start_with(Engine::Sqlite, &[("REQUEST_TIMEOUT_SECONDS", "1")]).await;
+    app.alice.ensure().await;
+    let head =
+        format!("POST /api/v1/noop HTTP/1.1\r\nHost: x\r\nConnection: close\r\nX-API-Key: {SERVICE_KEY}\r\n");
+    let answer =
+        app.raw(format!("{head}Content-Type: application/json\r\nContent-Length: 10\r\n\r\n{{\"a\"")).await;
+    assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
+    assert!(answer.contains("\"error_code\":\"RequestTimeoutException\""), "{answer}");
+    app.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn limits_follow_their_settings() {
+    let settings =
+        [("JSON_BODY_LIMIT_BYTES", "1024"), ("BATCH_BODY_LIMIT_BYTES", "2048"), ("CORS_ORIGINS", "*")];
+    let app = TestApp::start_with(Engine::Sqlite, &settings).await;
+    app.alice.ensure().await;
+    let body = |bytes: usize| json!({"x": "x".repeat(bytes - 8)});
+    assert_eq!(app.alice.post("/api/v1/noop", body(1024)).await.status, 200);
+    app.alice.post("/api/v1/noop", body(1025)).await.refuses(
+        413,
+        "PayloadTooLargeException",
+        "The body must be at most 1024 bytes",
+    );
+    let refused = app.alice.post("/api/v1/usage/batch", body(2049)).await;
+    refused.refuses(413, "PayloadTooLargeException", "The body must be at most 2048 bytes");
+    let open = app.anon.request(GET, "/auth/info").header("origin", "https://anywhere.example").send().await;
+    assert_eq!(open.header("access-control-allow-origin"), Some("*"));
+    assert_eq!(open.header("access-control-allow-credentials"), None);
+    app.finish().await;
 }

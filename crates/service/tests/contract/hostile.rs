@@ -110,6 +110,11 @@ both_engines! {
     async fn strange_requests_get_an_answer_that_is_no_5xx(app: TestApp) {
         app.alice.ensure().await;
         let key = testkit::app::SERVICE_KEY;
+        for (line, wanted) in [("nonsense", "400"), ("GET /health\u{1} HTTP/1.1", "400"), ("GET /health HTTP/9.9", "")] {
+            // Whoever cannot write a request still hears so.
+            let answer = app.raw(format!("{line}\r\nHost: x\r\n\r\n")).await;
+            assert!(wanted.is_empty() || answer.starts_with(&format!("HTTP/1.1 {wanted} ")), "{line}: {answer}");
+        }
         for (line, headers) in [
             ("GET /api/v1/users/%zz HTTP/1.1", ""), ("GET /api/v1/users/a?limit=%zz HTTP/1.1", ""), ("GET //api/v1//users HTTP/1.1", ""),
             ("GET /api/v1/users/../../health HTTP/1.1", ""), ("BREW /health HTTP/1.1", ""), ("GET * HTTP/1.1", ""),

@@ -102,6 +102,11 @@ both_engines! {
         }
     }
 
+    async fn head_answers_as_get_does_without_a_body(app: TestApp) {
+        let head = app.anon.request("HEAD".parse().expect("a method"), "/health/live").send().await;
+        assert_eq!((head.status, head.body.len(), head.header("content-type")), (200, 0, Some("application/json")));
+    }
+
     async fn a_noop_reads_and_answers(app: TestApp) {
         let done = app.alice.post("/api/v1/noop", json!({"any": ["thing"]})).await.ok();
         assert_eq!(done, json!({"success": true, "status": "success", "message": "Nothing was done", "timestamp": NOW, "data": {}}));

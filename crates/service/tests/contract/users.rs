@@ -80,6 +80,49 @@ both_engines! {
         app.anon.post(ENSURE, json!({})).await.refuses(401, "AuthenticationException", "Could not validate credentials");
     }
 
+    async fn addresses_of_every_script_are_kept_as_written(app: TestApp) {
+        for (n, email) in ["ä@exämple.de", "Mixed.Case+tag@Example.ORG", "用户@例子.广告"].into_iter().enumerate() {
+            let made = app.backend.post(ENSURE, json!({"auth0_id": format!("script|{n}"), "email": email})).await.ok();
+            assert_eq!(made["email"], email);
+            let token = app.anon.post("/auth/dev-token", json!({"user_id": format!("script|{n}"), "email": email})).await.ok();
+            let me = app.bearing(&format!("Bearer {}", token["token"].as_str().expect("a token"))).get("/api/v1/users/me").await.ok();
+            assert_eq!(me["email"], email);
+        }
+        let taken = app.backend.post(ENSURE, json!({"auth0_id": "script|9", "email": "Ä@EXÄMPLE.DE"})).await;
+        taken.refuses(409, "ConflictException", "email: the address belongs to another user");
+    }
+
+    async fn an_address_wanted_by_many_goes_to_one(app: TestApp) {
+        let calls: Vec<_> = (0..30).map(|n| {
+            let backend = app.backend.clone();
+            let body = json!({"auth0_id": format!("many|{n}"), "email": "one@example.com"});
+            tokio::spawn(async move { backend.post(ENSURE, body).await.status })
+        }).collect();
+        let mut statuses = Vec::new();
+        for call in calls {
+            statuses.push(call.await.expect("an answer"));
+        }
+        statuses.sort_unstable();
+        assert_eq!((statuses[0], &statuses[1..]), (200, &[409; 29][..]));
+    }
+
+    async fn concurrent_patches_all_hold_together(app: TestApp) {
+        app.alice.ensure().await;
+        let calls: Vec<_> = (0..30).map(|n| {
+            let alice = app.alice.clone();
+            tokio::spawn(async move {
+                let body = if n % 2 == 0 { json!({"name": format!("n{n}")}) } else { json!({"email": format!("n{n}@example.com")}) };
+                alice.patch(&alice.own(""), body).await.status
+            })
+        }).collect();
+        for call in calls {
+            assert_eq!(call.await.expect("an answer"), 200);
+        }
+        let me = app.alice.get("/api/v1/users/me").await.ok();
+        assert!(me["name"].as_str().is_some_and(|name| name.starts_with('n')), "{me}");
+        assert!(me["email"].as_str().is_some_and(|email| email.starts_with('n')), "{me}");
+    }
+
     async fn a_program_ensures_any_user_but_must_name_it(app: TestApp) {
         app.backend.post(ENSURE, json!({"email": "x@example.com"})).await.refuses_field(&["body", "auth0_id"], "Field required");
         let made = app.backend.post(ENSURE, json!({"auth0_id": "google-oauth2|1078", "email": "g@example.com"})).await.ok();
