@@ -19,6 +19,8 @@ pub struct JsonObject(String);
 impl JsonObject {
     /// The most text an object may have, in bytes.
     pub const MAX_BYTES: usize = 64 * 1024;
+    /// More members than that many bytes have room for.
+    const MAX_MEMBERS: usize = 16 * 1024;
     /// How deep objects and arrays may be nested.
     pub const MAX_DEPTH: usize = 64;
 
@@ -123,7 +125,7 @@ impl PartialSchema for JsonObject {
             .schema_type(Type::Object)
             .description(Some("Any JSON object, at most 64 KiB and 64 levels deep."))
             .additional_properties(Some(AdditionalProperties::FreeForm(true)))
-            .max_properties(Some(4096))
+            .max_properties(Some(Self::MAX_MEMBERS))
             .into()
     }
 }

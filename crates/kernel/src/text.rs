@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 use std::borrow::Cow;
-use utoipa::openapi::{KnownFormat, ObjectBuilder, RefOr, Schema, SchemaFormat, schema::Type};
+use utoipa::openapi::{ObjectBuilder, RefOr, Schema, SchemaFormat, schema::Type};
 use utoipa::{PartialSchema, ToSchema};
 
 /// A text of `MIN` to `MAX` characters without the NUL character, which PostgreSQL cannot hold.
@@ -146,7 +146,7 @@ impl PartialSchema for Email {
     fn schema() -> RefOr<Schema> {
         ObjectBuilder::new()
             .schema_type(Type::String)
-            .format(Some(SchemaFormat::KnownFormat(KnownFormat::Email)))
+            .format(Some(SchemaFormat::Custom("idn-email".to_owned())))
             .min_length(Some(3))
             .max_length(Some(254))
             .examples(["test@test.com"])

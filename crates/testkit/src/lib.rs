@@ -1,1 +1,14 @@
-//! x
+//! What the tests stand on: the service on either engine, and callers who speak HTTP to it.
+//!
+//! [`both_engines!`] turns one story into two tests. [`TestApp`] is the service in this process,
+//! behind a real port, with a clock that stands still. [`Actor`]s are its callers; each JSON answer
+//! that they get is held against the service's own `/openapi.json`. When a story ends, its ledger is
+//! verified.
+
+pub mod actors;
+pub mod app;
+pub mod postgres;
+pub mod schema;
+
+pub use actors::{Actor, Answer, Request};
+pub use app::{Engine, TestApp, run};

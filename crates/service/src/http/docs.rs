@@ -4,7 +4,8 @@
 //! route can answer with, the headers it takes and gives, and how callers prove who they are.
 
 use crate::app::App;
-use crate::http::Invalid;
+use crate::http::page::LIMIT_MAX;
+use crate::http::{Invalid, examples};
 use axum::Router;
 use axum::http::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE};
 use axum::http::{HeaderValue, Method};
@@ -157,20 +158,33 @@ pub fn complete(mut document: OpenApi) -> OpenApi {
             }
         }
     }
+    for schema in document.components.iter_mut().flat_map(|components| components.schemas.values_mut()) {
+        bound_list(schema);
+    }
     document
+}
+
+/// Every list comes in pages, so the rows of an envelope are at most a page.
+fn bound_list(schema: &mut RefOr<Schema>) {
+    let RefOr::T(Schema::Object(envelope)) = schema else { return };
+    if let Some(RefOr::T(Schema::Array(rows))) = envelope.properties.get_mut("data") {
+        rows.max_items.get_or_insert(LIMIT_MAX as usize);
+    }
 }
 
 fn complete_operation(method: &Method, operation: &mut Operation) {
     let public =
         operation.security.as_ref().is_none_or(|all| all.iter().all(|one| *one == Default::default()));
     let has_body = operation.request_body.is_some();
+    let name = operation.operation_id.clone().unwrap_or_default();
+    let switchable = matches!(name.as_str(), "create_dev_token" | "get_metrics");
     let parameters = operation.parameters.get_or_insert_default();
     let takes_something = has_body || !parameters.is_empty();
     let in_path = parameters
         .iter()
         .any(|parameter| matches!(parameter, RefOr::T(p) if p.parameter_in == ParameterIn::Path));
     let keyed = (*method == Method::POST || *method == Method::PATCH)
-        && !matches!(operation.operation_id.as_deref(), Some("noop" | "create_dev_token"));
+        && !matches!(name.as_str(), "noop" | "create_dev_token");
     parameters.push(
         header_parameter("X-Request-ID", "Taken, echoed, logged and put in errors; made when absent.", 128)
             .into(),
@@ -190,6 +204,7 @@ fn complete_operation(method: &Method, operation: &mut Operation) {
         (401, !public, "No token, or one that is not accepted."),
         (403, !public, "Not the caller's to do."),
         (404, in_path || !public, "There is no such user or transaction."),
+        (404, switchable, "The route is switched off by the settings."),
         (408, true, "The request took longer than `REQUEST_TIMEOUT_SECONDS`."),
         (409, keyed, "It conflicts with what is there."),
         (413, has_body, "The body is larger than 1 MiB, a batch larger than 16 MiB."),
@@ -204,6 +219,11 @@ fn complete_operation(method: &Method, operation: &mut Operation) {
         if applies {
             responses.entry(status.to_string()).or_insert_with(|| error_response(about).into());
         }
+    }
+    if let (Some(RefOr::T(response)), Some(example)) = (responses.get_mut("200"), examples::answer(&name))
+        && let Some(RefOr::T(content)) = response.content.get_mut("application/json")
+    {
+        content.example.get_or_insert(example);
     }
     for (status, response) in responses {
         let RefOr::T(response) = response else { continue };

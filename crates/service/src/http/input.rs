@@ -10,7 +10,7 @@ use crate::writer::{IdempotencyKey, Ticket};
 use aws_lc_rs::digest::{Context, SHA256};
 use axum::body::{Body, HttpBody as _};
 use axum::extract::{FromRequest, FromRequestParts};
-use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE, EXPECT};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, Request, StatusCode};
 use bytes::Bytes;
@@ -33,6 +33,9 @@ const ROOM_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The longest idempotency key.
 pub const KEY_MAX: usize = 255;
+
+/// How much of a body that is too large is read all the same, in bytes.
+const PASSED_OVER_MAX: usize = 64 * 1024 * 1024;
 
 /// What a caller sent, read as a `T`; at most `JSON_BODY_LIMIT_BYTES`.
 #[derive(Debug)]
@@ -90,9 +93,13 @@ async fn read<T: DeserializeOwned>(
     app: &App,
     limit: usize,
 ) -> Result<Input<T>, ApiError> {
-    let (parts, body) = request.into_parts();
+    let (parts, mut body) = request.into_parts();
     let announced = announced(&parts.headers, &body);
     if announced.is_some_and(|length| length > limit) {
+        // Whoever waits for a word before sending the body gets the answer instead.
+        if !parts.headers.contains_key(EXPECT) {
+            pass_over(&mut body).await;
+        }
         return Err(too_large(limit));
     }
     let room = take_room(app, announced.unwrap_or(limit)).await?;
@@ -137,15 +144,30 @@ async fn take_room(app: &App, bytes: usize) -> Result<Option<OwnedSemaphorePermi
     }
 }
 
-async fn read_body(body: Body, limit: usize) -> Result<Bytes, ApiError> {
-    match Limited::new(body, limit).collect().await {
+async fn read_body(mut body: Body, limit: usize) -> Result<Bytes, ApiError> {
+    match Limited::new(&mut body, limit).collect().await {
         Ok(collected) => Ok(collected.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => Err(too_large(limit)),
+        Err(error) if error.is::<LengthLimitError>() => {
+            pass_over(&mut body).await;
+            Err(too_large(limit))
+        }
         Err(_) => Err(ApiError::new(
             StatusCode::BAD_REQUEST,
             "ValidationException",
             "The body did not arrive whole",
         )),
+    }
+}
+
+/// Reads on and keeps nothing: a connection that closes while its caller still sends is broken to
+/// the caller, who then never reads why.
+async fn pass_over(body: &mut Body) {
+    let mut passed = 0;
+    while passed < PASSED_OVER_MAX {
+        match body.frame().await {
+            Some(Ok(frame)) => passed += frame.data_ref().map_or(0, Bytes::len),
+            Some(Err(_)) | None => return,
+        }
     }
 }
 

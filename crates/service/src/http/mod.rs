@@ -7,6 +7,7 @@ pub mod around;
 pub mod docs;
 pub mod envelope;
 pub mod error;
+pub mod examples;
 pub mod facts;
 pub mod input;
 pub mod page;

@@ -18,10 +18,13 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
+use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
 use utoipa::{IntoParams, ToSchema};
 
 /// How many rows the history has when the request does not say.
 const LIMIT_DEFAULT: i64 = 50;
+/// More records than a user will have, and the largest number that every JSON reader keeps exact.
+const MOST_RECORDS: f64 = 9_007_199_254_740_991.0;
 /// How far ahead of our clock an event may be.
 const FUTURE_MAX: Duration = Duration::from_secs(5 * 60);
 
@@ -349,13 +352,26 @@ pub struct StatsView {
     #[schema(minimum = 0, maximum = 9_223_372_036_854_775_807_i64)]
     total_tokens_used: i64,
     /// Records by event type.
+    #[schema(schema_with = counts)]
     by_event_type: BTreeMap<String, i64>,
     /// Records by model.
+    #[schema(schema_with = counts)]
     by_model: BTreeMap<String, i64>,
     /// Records by provider.
+    #[schema(schema_with = counts)]
     by_provider: BTreeMap<String, i64>,
     /// What was asked for.
     date_range: DateRange,
+}
+
+/// Numbers of records by a name that callers choose.
+fn counts() -> ObjectBuilder {
+    let count = ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(1)).maximum(Some(MOST_RECORDS));
+    ObjectBuilder::new()
+        .schema_type(Type::Object)
+        .property_names(Some(ObjectBuilder::new().schema_type(Type::String).max_length(Some(200))))
+        .additional_properties(Some(Schema::from(count)))
+        .max_properties(Some(1_000_000))
 }
 
 /// A sum of credits that may pass what one amount may be; exact all the same.

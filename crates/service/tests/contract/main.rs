@@ -1,0 +1,19 @@
+//! The wire contract, told as stories and run on both engines.
+//!
+//! Each module holds one part of the contract; what its answers look like is shown whole. Every
+//! JSON answer is also held against `/openapi.json` by `testkit`.
+
+mod batch;
+mod credits;
+mod document;
+mod errors;
+mod grants;
+mod hostile;
+mod idempotency;
+mod matrix;
+mod paging;
+mod service;
+mod stats;
+mod support;
+mod usage;
+mod users;

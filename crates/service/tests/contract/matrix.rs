@@ -1,0 +1,156 @@
+//! Who may do what, asked of every route that `/openapi.json` knows.
+
+use serde_json::{Value, json};
+use testkit::schema::Document;
+use testkit::{Actor, Answer, Engine, TestApp, both_engines};
+
+/// The routes that anybody may call.
+const PUBLIC: [&str; 7] =
+    ["get_root", "get_health", "get_live", "get_ready", "get_metrics", "create_dev_token", "get_auth_info"];
+
+/// An operation, ready to be asked.
+struct Route {
+    name: String,
+    method: String,
+    path: String,
+    body: Option<Value>,
+    scopes: Vec<String>,
+    public: bool,
+}
+
+impl Route {
+    /// Asks it about a user.
+    async fn ask(&self, actor: &Actor, user: &str) -> Answer {
+        let path = self.path.replace("{user_id}", &user.replace('|', "%7C"));
+        let request = actor.request(self.method.to_uppercase().parse().expect("a method"), &path);
+        match &self.body {
+            Some(body) => request.json(body).send().await,
+            None => request.send().await,
+        }
+    }
+
+    fn of_user(&self) -> bool {
+        self.path.contains("{user_id}")
+    }
+
+    fn grants(&self) -> bool {
+        self.scopes.iter().any(|scope| scope == "credits:grant")
+    }
+}
+
+/// Every operation with the body of its own example, destructive ones last.
+fn routes(document: &Document) -> Vec<Route> {
+    let mut routes: Vec<Route> = document
+        .operations()
+        .map(|(path, method, operation)| {
+            let security = operation["security"].as_array().cloned().unwrap_or_default();
+            Route {
+                name: operation["operationId"].as_str().expect("a name").to_owned(),
+                method: method.to_owned(),
+                path: path.to_owned(),
+                body: example(&operation["requestBody"]["content"]["application/json"]),
+                scopes: security
+                    .iter()
+                    .filter_map(|one| one["service_key"].as_array())
+                    .flatten()
+                    .filter_map(|scope| scope.as_str().map(str::to_owned))
+                    .collect(),
+                public: security.iter().all(|one| *one == json!({})),
+            }
+        })
+        .collect();
+    routes.sort_by_key(|route| route.method == "delete");
+    routes
+}
+
+/// The first example of a media type, without the user that it names.
+fn example(content: &Value) -> Option<Value> {
+    let first = content["examples"].as_object().and_then(|all| all.values().next()).map(|one| &one["value"]);
+    let mut body = first.or(content.get("example")).cloned()?;
+    if let Some(members) = body.as_object_mut() {
+        members.remove("user_id");
+    }
+    Some(body)
+}
+
+both_engines! {
+    async fn what_is_public_is_on_a_short_list(app: TestApp) {
+        for route in routes(&app.document) {
+            assert_eq!(route.public, PUBLIC.contains(&route.name.as_str()), "{} {}", route.method, route.path);
+        }
+    }
+
+    async fn nobody_passes_without_proof(app: TestApp) {
+        app.alice.ensure().await;
+        let garbage = app.bearing("Bearer eyJhbGciOiJIUzI1NiJ9.e30.c2lnbmF0dXJl");
+        let wrong_key = app.bearing("Bearer usk_wrong");
+        for route in routes(&app.document).iter().filter(|route| !route.public) {
+            for (who, actor) in [("anon", &app.anon), ("garbage", &garbage), ("wrong key", &wrong_key)] {
+                for user in ["auth0|alice", "auth0|nobody"] {
+                    let answer = route.ask(actor, user).await;
+                    assert_eq!(answer.status, 401, "{who}: {}: {}", route.name, answer.text());
+                    assert!(answer.header("www-authenticate").is_some_and(|challenge| challenge.starts_with("Bearer")));
+                }
+            }
+        }
+    }
+
+    async fn a_user_reaches_nobody_but_itself(app: TestApp) {
+        app.alice.ensure().await;
+        let bob = app.bob.ensure().await["user_id"].to_string();
+        let before = app.bob.get("/api/v1/users/me").await.ok();
+        for route in routes(&app.document).iter().filter(|route| route.of_user()) {
+            for user in ["auth0|bob", bob.as_str()] {
+                let foreign = route.ask(&app.alice, user).await;
+                assert_eq!(foreign.with(403)["error_code"], "AuthorizationException", "{}", route.name);
+            }
+            let unknown = route.ask(&app.alice, "auth0|nobody").await;
+            assert_eq!(unknown.with(404)["error_code"], "UserNotFoundException", "{}", route.name);
+            // Before anything else is looked at: a broken body does not tell who exists.
+            if route.body.is_some() {
+                let path = route.path.replace("{user_id}", "auth0%7Cbob");
+                let broken = app.alice.request(route.method.to_uppercase().parse().expect("a method"), &path).body("{").send().await;
+                assert_eq!(broken.status, 403, "{}", route.name);
+            }
+        }
+        assert_eq!(app.bob.get("/api/v1/users/me").await.ok(), before, "nothing of bob's has changed");
+        assert_eq!(app.bob.get(&app.bob.own("/usage")).await.data(), json!([]));
+    }
+
+    async fn what_gives_credits_is_not_for_plain_users(app: TestApp) {
+        app.alice.ensure().await;
+        for route in routes(&app.document).iter().filter(|route| route.grants()) {
+            let answer = route.ask(&app.alice, "auth0|alice").await;
+            // Development alone lets users recharge themselves.
+            let wanted = if route.name == "recharge_credits" { 200 } else { 403 };
+            assert_eq!(answer.status, wanted, "{}: {}", route.name, answer.text());
+        }
+    }
+
+    async fn programs_and_admins_reach_every_user(app: TestApp) {
+        let names = ["auth0|key", "auth0|role"];
+        for (actor, user) in [&app.backend, &app.admin].into_iter().zip(names) {
+            let _ = app.user(user).ensure().await;
+            for route in routes(&app.document).iter().filter(|route| route.of_user()) {
+                let answer = route.ask(actor, user).await;
+                // The example of a refund names a transaction that is not this user's.
+                let wanted = if route.name == "refund_credits" { 404 } else { 200 };
+                assert_eq!(answer.status, wanted, "{}: {}", route.name, answer.text());
+                let unknown = route.ask(actor, "auth0|nobody").await;
+                assert_eq!(unknown.with(404)["error_code"], "UserNotFoundException", "{}", route.name);
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_self_recharge_a_user_gives_itself_nothing() {
+    let app = TestApp::start_with(Engine::Sqlite, &[("ALLOW_SELF_RECHARGE", "false")]).await;
+    app.alice.ensure().await;
+    for route in routes(&app.document).iter().filter(|route| route.grants()) {
+        let answer = route.ask(&app.alice, "auth0|alice").await;
+        assert_eq!(answer.with(403)["error_code"], "AuthorizationException", "{}", route.name);
+    }
+    assert_eq!(crate::support::balance(&app.alice).await, 1000);
+    app.finish().await;
+}

@@ -1,0 +1,91 @@
+//! What many stories need: comparing whole answers, and the two times of a story.
+
+use serde_json::{Value, json};
+use testkit::Actor;
+
+/// What the clock shows until a story moves it.
+pub const NOW: &str = "2025-07-27T00:11:26.479685Z";
+
+/// An answer with the values that differ from run to run replaced by what they are.
+///
+/// The clock stands still, so times are exact; only the ids of rows and requests are not ours.
+pub fn masked(mut answer: Value) -> Value {
+    mask(&mut answer);
+    answer
+}
+
+fn mask(value: &mut Value) {
+    match value {
+        Value::Object(members) => {
+            for (name, value) in members {
+                match name.as_str() {
+                    "id" if value.is_number() => *value = "<id>".into(),
+                    "user_id" if value.is_number() => *value = "<row id>".into(),
+                    "request_id" if value.is_string() => *value = "<request>".into(),
+                    "transaction_id" | "grant_id" | "reverses" if value.is_string() => {
+                        // The place within the account is part of the story; the account's row is not.
+                        let text = value.as_str().unwrap_or_default();
+                        let kind = text.split('_').next().unwrap_or_default();
+                        let place = text.rsplit('_').next().unwrap_or_default();
+                        *value = format!("{kind}_<row>_{place}").into();
+                    }
+                    _ => mask(value),
+                }
+            }
+        }
+        Value::Array(values) => values.iter_mut().for_each(mask),
+        _ => {}
+    }
+}
+
+/// The envelope that an answer comes in.
+pub fn envelope(message: &str, data: Value) -> Value {
+    json!({"success": true, "status": "success", "message": message, "timestamp": NOW, "data": data})
+}
+
+/// The body of an error, whole.
+pub fn error(code: &str, message: &str, details: Value) -> Value {
+    let mut all = json!({"timestamp": NOW});
+    if let (Value::Object(all), Value::Object(details)) = (&mut all, details) {
+        all.extend(details);
+    }
+    json!({
+        "success": false, "status": "error", "message": message, "error_code": code, "error_details": all,
+        "detail": message, "request_id": "<request>", "timestamp": NOW,
+    })
+}
+
+/// What a user can spend now, as the service says.
+pub async fn balance(actor: &Actor) -> Value {
+    actor.get(&actor.own("/credits/balance")).await.data()
+}
+
+/// One member of each row of a list.
+pub fn column(rows: &Value, name: &str) -> Vec<Value> {
+    rows.as_array().map(|rows| rows.iter().map(|row| row[name].clone()).collect()).unwrap_or_default()
+}
+
+/// Small numbers that look random and are the same in every run.
+pub struct Dice(u64);
+
+impl Dice {
+    /// Dice that fall the same way for the same seed.
+    pub const fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    /// A number below `bound`.
+    pub fn below(&mut self, bound: u64) -> u64 {
+        // SplitMix64, which needs no crate.
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ (z >> 31)) % bound
+    }
+
+    /// One of these.
+    pub fn pick<'a, T>(&mut self, of: &'a [T]) -> &'a T {
+        &of[self.below(of.len() as u64) as usize]
+    }
+}
