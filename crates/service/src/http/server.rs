@@ -28,13 +28,14 @@ pub async fn serve(
     grace: Duration,
 ) -> bool {
     let mut builder = Builder::new(TokioExecutor::new());
+    // No `pipeline_flush`: it holds back what is written while unread bytes wait, and so the 400 that
+    // garbage is answered with would never be sent.
     builder
         .http1()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIMEOUT)
         .max_buf_size(READ_BUFFER_BYTES)
-        .max_headers(HEADERS_MAX)
-        .pipeline_flush(true);
+        .max_headers(HEADERS_MAX);
     builder
         .http2()
         .timer(TokioTimer::new())
