@@ -235,7 +235,8 @@ impl Told {
             place.value("SELECT COALESCE(SUM(records), 0) FROM usage_rollups WHERE period = 'hour'").await;
         let usage = place.value("SELECT COUNT(*) FROM usage_records").await;
         assert_eq!(rolled, usage, "the roll-ups count what is there");
-        println!("{} asked, {} stored, {doubtful} in doubt for ever", self.asked.len(), stored.len());
+        let acknowledged = self.asked.iter().filter(|asked| asked.acknowledged.is_some()).count();
+        assert!(acknowledged > doubtful, "{acknowledged} acknowledged, {doubtful} in doubt: no load at all");
     }
 }
 

@@ -117,7 +117,6 @@ async fn every_change_of_the_books_is_found(place: Place) {
         place.tamper(&format!("DELETE FROM {table}")).await.expect("emptied");
         place.tamper(&format!("INSERT INTO {table} SELECT * FROM kept_{table}")).await.expect("as before");
     }
-    println!("{found} changes were found");
     assert!(missed.is_empty(), "{} of {} were not: {missed:#?}", missed.len(), missed.len() + found);
     assert!(found > 60, "only {found} changes were made");
 
