@@ -8,6 +8,8 @@
 pub mod actors;
 pub mod app;
 pub mod postgres;
+pub mod process;
+pub mod proxy;
 pub mod schema;
 
 pub use actors::{Actor, Answer, Request};

@@ -11,7 +11,7 @@ use crate::boot::BootError;
 use crate::db::{Db, DbError, FromRow, Location, Row};
 use kernel::{Credits, ExternalId, Timestamp, UserRowId};
 use serde::Serialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 /// How many entries are read at once.
@@ -107,7 +107,7 @@ async fn run(snapshot: &mut Snapshot, user: Option<&ExternalId>, report: &mut Re
             return Err(Halt::Db(DbError::Unavailable(format!("there is no user {user}"))));
         };
         let sql = concat!("SELECT ", account_columns!(), " FROM credit_accounts WHERE user_id = $1");
-        return match snapshot.query::<Account>(sql, &[*id]).await?.pop() {
+        return match accounts(snapshot, sql, &[*id]).await?.pop() {
             Some(account) => replay(snapshot, account, report).await,
             None => fault("credit_accounts", id, "a user has no account"),
         };
@@ -120,18 +120,33 @@ async fn run(snapshot: &mut Snapshot, user: Option<&ExternalId>, report: &mut Re
             account_columns!(),
             " FROM credit_accounts WHERE user_id > $1 ORDER BY user_id LIMIT $2"
         );
-        let accounts = snapshot.query::<Account>(sql, &[after, ACCOUNTS_AT_ONCE]).await?;
-        let Some(last) = accounts.last() else { return Ok(()) };
+        let listed = accounts(snapshot, sql, &[after, ACCOUNTS_AT_ONCE]).await?;
+        let Some(last) = listed.last() else { return Ok(()) };
         after = last.user.0;
-        for account in accounts {
+        for account in listed {
             replay(snapshot, account, report).await?;
         }
     }
 }
 
+/// Reads accounts; one that cannot be read is a fault, and named.
+async fn accounts(snapshot: &mut Snapshot, sql: &str, values: &[i64]) -> Result<Vec<Account>, Halt> {
+    let why = match snapshot.try_query::<Account>(sql, values).await {
+        Err(DbError::Internal(why)) => why,
+        read => return read.map_err(Halt::Db),
+    };
+    for user in snapshot.query::<i64>("SELECT user_id FROM credit_accounts ORDER BY user_id", &[]).await? {
+        let sql = concat!("SELECT ", account_columns!(), " FROM credit_accounts WHERE user_id = $1");
+        if snapshot.try_query::<Account>(sql, &[user]).await.is_err() {
+            return fault("credit_accounts", format!("of user {user}"), format!("cannot be read: {why}"));
+        }
+    }
+    Err(Halt::Db(DbError::Internal(why)))
+}
+
 /// Rows that belong to no account, which the replay of accounts would never see.
 async fn orphans(snapshot: &mut Snapshot) -> Result<(), Halt> {
-    let unowned: [(&'static str, &'static str); 6] = [
+    let unowned: [(&'static str, &'static str); 7] = [
         ("users", "SELECT id FROM users WHERE id NOT IN (SELECT user_id FROM credit_accounts) LIMIT 1"),
         (
             "credit_accounts",
@@ -152,6 +167,10 @@ async fn orphans(snapshot: &mut Snapshot) -> Result<(), Halt> {
         (
             "credit_refunds",
             "SELECT user_id FROM credit_refunds WHERE user_id NOT IN (SELECT user_id FROM credit_accounts) LIMIT 1",
+        ),
+        (
+            "credit_expiries",
+            "SELECT user_id FROM credit_expiries WHERE user_id NOT IN (SELECT user_id FROM credit_accounts) LIMIT 1",
         ),
     ];
     for (table, sql) in unowned {
@@ -206,13 +225,14 @@ async fn replay(snapshot: &mut Snapshot, account: Account, report: &mut Report) 
         if rows.is_empty() {
             break;
         }
-        for StoredEntry(entry, counter) in rows {
-            replay.entry(&entry, &counter)?;
+        for stored in rows {
+            replay.entry(&stored)?;
             report.entries += 1;
         }
     }
     replay.compare(&account)?;
     compare_grants(snapshot, &replay).await?;
+    compare_expiries(snapshot, &replay).await?;
     compare_lists(snapshot, &replay).await?;
     report.accounts += 1;
     report.balance = report.balance.checked_add(account.balance).unwrap_or(report.balance);
@@ -235,17 +255,29 @@ async fn unreadable(snapshot: &mut Snapshot, user: UserRowId, after: i64, why: &
     fault("credit_entries", format!("of user {user} after {after}"), format!("cannot be read: {why}"))
 }
 
-/// An entry with the one column that its type already says.
-struct StoredEntry(Entry, String);
+/// An entry with the texts as they are stored: the column that its type already says, and those
+/// that are read into values, of which the hash covers only the values.
+struct StoredEntry {
+    entry: Entry,
+    counter_account: String,
+    funded_by: String,
+    grant_terms: Option<String>,
+}
 
 impl FromRow for StoredEntry {
     fn from_row(row: &Row<'_>) -> Result<Self, DbError> {
-        Ok(Self(Entry::from_row(row)?, row.text(21)?))
+        Ok(Self {
+            entry: Entry::from_row(row)?,
+            counter_account: row.text(21)?,
+            funded_by: row.text(13)?,
+            grant_terms: row.optional_text(14)?,
+        })
     }
 }
 
 impl Replay {
-    fn entry(&mut self, entry: &Entry, counter: &str) -> Result<(), Halt> {
+    fn entry(&mut self, stored: &StoredEntry) -> Result<(), Halt> {
+        let entry = &stored.entry;
         let bad = |rule: &str| fault("credit_entries", entry.transaction_id(), rule);
         if entry.seq != self.seq + 1 {
             return bad("the entry before it is missing");
@@ -256,8 +288,13 @@ impl Replay {
         if entry.hash != chain::hash(entry) {
             return bad("hash is not the hash of the row");
         }
-        if entry.kind.counter_account() != counter {
+        if entry.kind.counter_account() != stored.counter_account {
             return bad("counter_account is not that of its type");
+        }
+        if chain::funded_by_text(&entry.funded_by) != stored.funded_by
+            || chain::grant_terms_text(entry) != stored.grant_terms
+        {
+            return bad("funded_by or grant_terms is not written as it was hashed");
         }
         if entry.balance_before != self.balance {
             return bad("balance_before is not the balance_after of the entry before it");
@@ -404,6 +441,30 @@ async fn compare_grants(snapshot: &mut Snapshot, replay: &Replay) -> Result<(), 
     let mut there = stored.iter().map(|grant| grant.seq);
     match replay.grants.keys().find(|seq| there.next() != Some(**seq)) {
         Some(seq) => fault("credit_grants", format!("grt_{}_{seq}", replay.user), "is missing"),
+        None => Ok(()),
+    }
+}
+
+/// The list by which the sweeper finds what ended. What is spent may stand in it or not.
+async fn compare_expiries(snapshot: &mut Snapshot, replay: &Replay) -> Result<(), Halt> {
+    struct Expiry(i64, Timestamp);
+    impl FromRow for Expiry {
+        fn from_row(row: &Row<'_>) -> Result<Self, DbError> {
+            Ok(Self(row.int(0)?, Timestamp::from_micros(row.int(1)?)))
+        }
+    }
+    let bad = |seq: i64, rule: &str| fault("credit_expiries", format!("grt_{}_{seq}", replay.user), rule);
+    let sql = "SELECT seq, expires_at FROM credit_expiries WHERE user_id = $1 ORDER BY seq";
+    let mut listed = BTreeSet::new();
+    for Expiry(seq, end) in snapshot.query::<Expiry>(sql, &[replay.user.0]).await? {
+        if replay.grants.get(&seq).and_then(|grant| grant.expires_at) != Some(end) {
+            return bad(seq, "is not the end of a grant");
+        }
+        listed.insert(seq);
+    }
+    let ending = |grant: &&Grant| grant.expires_at.is_some() && grant.remaining > Credits::ZERO;
+    match replay.grants.values().filter(ending).find(|grant| !listed.contains(&grant.seq)) {
+        Some(grant) => bad(grant.seq, "is missing"),
         None => Ok(()),
     }
 }

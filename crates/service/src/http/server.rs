@@ -28,6 +28,8 @@ pub async fn serve(
     grace: Duration,
 ) -> bool {
     let mut builder = Builder::new(TokioExecutor::new());
+    // No `pipeline_flush`: it holds back what is written while unread bytes wait, and so the 400 that
+    // garbage is answered with would never be sent.
     builder
         .http1()
         .timer(TokioTimer::new())
