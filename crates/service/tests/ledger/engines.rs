@@ -29,7 +29,7 @@ async fn crowd(engine: Engine) {
     let stage = Stage::open(engine, "crowd").await;
     let (clock, mut random) = (Clock::manual(kernel::Timestamp::from_micros(START)), Random(seed));
     let writer = stage.writer(&clock);
-    let balances = Balances::start(&stage.db);
+    let balances = Balances::start(&stage.db, &stage.memory);
     let mut players = Vec::new();
     for name in ["a", "b", "c", "d", "e"] {
         let worth = [1, 2_500_000, 40_000_000_000_000_000][players.len() % 3];

@@ -118,7 +118,7 @@ async fn a_key_an_event_and_a_user_count_once_over_both_replicas() {
                 fingerprint: [print; 32],
             };
             let command = Command::Ledger(user, command(&Ask::Consume(1), &[], 1_000_000));
-            writers[nth % 2].submit(command, Some(key), 10, body)
+            writers[nth % 2].submit(command, Ticket { key: Some(key), room: None }, body)
         }))
         .await;
         let first: Vec<_> = answers.iter().flatten().filter(|answer| !answer.replayed).collect();
@@ -200,7 +200,7 @@ async fn what_one_replica_gave_can_be_seen_and_spent_on_one_whose_clock_is_behin
     let writers = [stage.writer(&clocks[0]), stage.writer(&clocks[1])];
     let user = user(&writers[0], "a").await;
     recharge(&writers[0], user, 5).await;
-    let balances = user_service::credits::balances::Balances::start(&stage.db);
+    let balances = user_service::credits::balances::Balances::start(&stage.db, &stage.memory);
     let account = balances.account(user).await.expect("a balance").expect("an account");
     assert_eq!(account.available(clocks[1].now()), kernel::Credits::whole(5));
     let consume = command(&Ask::Consume(5), &[], 1_000_000);
