@@ -56,6 +56,11 @@ impl Postgres {
         })
     }
 
+    /// Closes every connection that waits in the pool, because one of them may be within a transaction.
+    pub fn forget_connections(&self) {
+        self.pool.retain(|_, _| false);
+    }
+
     /// Runs a query.
     ///
     /// # Errors

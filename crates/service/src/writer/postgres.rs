@@ -16,8 +16,10 @@ use crate::db::{DbError, write};
 use crate::measure;
 use crate::{usage, users};
 use deadpool_postgres::Object;
+use futures_util::FutureExt as _;
 use kernel::{Clock, UserRowId};
 use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
 use std::time::Instant;
 use tokio::sync::{mpsc, oneshot};
 
@@ -42,9 +44,18 @@ pub fn start(
             let mut ways_back = ways_back.into_iter();
             for jobs in batches(&jobs) {
                 let started = Instant::now();
-                let replies = lane.commit(&jobs.iter().collect::<Vec<_>>()).await;
+                let jobs_of_batch: Vec<&Job> = jobs.iter().collect();
+                // A bug in one batch must not end all writes: its callers hear that the answer is lost, and
+                // neither its accounts nor its connection are used again.
+                let committed = AssertUnwindSafe(lane.commit(&jobs_of_batch)).catch_unwind().await;
+                let replies = committed.unwrap_or_else(|_| {
+                    lane.accounts.clear();
+                    lane.db.forget_connections();
+                    Vec::new()
+                });
                 measure::batch(jobs.len(), started.elapsed());
-                for (reply, way_back) in replies.into_iter().zip(&mut ways_back) {
+                let ways_back: Vec<_> = ways_back.by_ref().take(jobs.len()).collect();
+                for (reply, way_back) in replies.into_iter().zip(ways_back) {
                     let _ = way_back.send(reply);
                 }
             }

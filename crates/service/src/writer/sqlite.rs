@@ -13,6 +13,7 @@ use crate::measure;
 use crate::{credits, db, usage, users};
 use kernel::Clock;
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Instant;
 use tokio::sync::{mpsc, oneshot};
@@ -40,7 +41,11 @@ pub fn start(
                 let (jobs, ways_back): (Vec<Job>, Vec<_>) = batch.drain(..).unzip();
                 let mut ways_back = ways_back.into_iter();
                 for jobs in batches(&jobs) {
-                    for (reply, way_back) in engine.commit(jobs).into_iter().zip(&mut ways_back) {
+                    // A bug in one batch must not end all writes. Its transaction rolls back as it unwinds,
+                    // its callers hear that the answer is lost, and the memory holds only what was committed.
+                    let replies = catch_unwind(AssertUnwindSafe(|| engine.commit(jobs))).unwrap_or_default();
+                    let ways_back: Vec<_> = ways_back.by_ref().take(jobs.len()).collect();
+                    for (reply, way_back) in replies.into_iter().zip(ways_back) {
                         let _ = way_back.send(reply);
                     }
                 }

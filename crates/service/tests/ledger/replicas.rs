@@ -8,7 +8,7 @@ use kernel::{Clock, Email, Timestamp, UserRowId};
 use user_service::usage::model::UsageFacts;
 use user_service::usage::{NewUsage, Outcome, Record};
 use user_service::users::{Ensure, Patch};
-use user_service::writer::{Command, Done, IdempotencyKey, WriteError, Writer};
+use user_service::writer::{Command, Done, IdempotencyKey, Ticket, WriteError, Writer};
 
 /// How far the second replica's clock is behind, in microseconds.
 const BEHIND: i64 = 1_500;

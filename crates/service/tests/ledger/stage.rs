@@ -5,11 +5,13 @@ use crate::rules::outcome;
 use crate::script::{Ask, START, setting_text};
 use kernel::{Clock, Credits, Timestamp, TransactionId, UserRowId};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio_postgres::NoTls;
 use user_service::credits::balances::Balances;
 use user_service::credits::ledger::Policy;
+use user_service::credits::memory::Accounts;
 use user_service::credits::{Entry, store, verify};
 use user_service::db::{Db, Location, migrate};
 use user_service::users::Ensure;
@@ -27,6 +29,8 @@ pub enum Engine {
 
 /// A fresh database.
 pub struct Stage {
+    /// The committed accounts, where one process has the database to itself.
+    pub memory: Arc<Accounts>,
     pub db: Db,
     pub location: Location,
     folder: Option<PathBuf>,
@@ -53,7 +57,7 @@ impl Stage {
         };
         let db = Db::open(&location).await.expect("the database opens");
         migrate::migrate(&db).await.expect("the schema is made");
-        Self { db, location, folder, database }
+        Self { db, location, folder, database, memory: Arc::default() }
     }
 
     /// A writer, as one replica has it.
@@ -61,7 +65,7 @@ impl Stage {
         let life = Duration::from_micros(REFUND_LIFE.unsigned_abs());
         let rules =
             Rules { ledger: Policy { refund_life: Some(life) }, welcome: Credits::ZERO, welcome_life: None };
-        Writer::start(&self.db, rules, clock).expect("the writer starts").0
+        Writer::start(&self.db, rules, clock, &self.memory).expect("the writer starts").0
     }
 
     /// Replays every account.
