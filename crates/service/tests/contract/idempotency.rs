@@ -120,6 +120,30 @@ both_engines! {
         assert_eq!(balance(&app.alice).await, 999);
     }
 
+    async fn one_key_sent_for_many_users_at_once_counts_for_one(app: TestApp) {
+        let users: Vec<_> = (0..12).map(|n| app.user(&format!("many|{n}"))).collect();
+        for user in &users {
+            user.ensure().await;
+        }
+        for round in 0..5 {
+            let calls: Vec<_> = users.iter().map(|user| {
+                let (backend, path, key) = (app.backend.clone(), user.own("/credits/consume"), format!("round {round}"));
+                tokio::spawn(async move { backend.post_once(&key, &path, json!({"amount": 1})).await.status })
+            }).collect();
+            let mut statuses = Vec::new();
+            for call in calls {
+                statuses.push(call.await.expect("an answer"));
+            }
+            statuses.sort_unstable();
+            assert_eq!((statuses[0], &statuses[1..]), (200, &[422; 11][..]), "round {round}");
+        }
+        let mut spent = 0;
+        for user in &users {
+            spent += 1000 - balance(user).await.as_i64().expect("a whole balance");
+        }
+        assert_eq!(spent, 5);
+    }
+
     async fn a_mismatch_tells_nothing_of_the_first_request(app: TestApp) {
         app.alice.ensure().await;
         let path = app.alice.own("/credits/consume");

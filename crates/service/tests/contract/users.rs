@@ -218,6 +218,33 @@ both_engines! {
         assert_eq!(app.bob.patch(&app.bob.own(""), json!({"email": "alice@example.com"})).await.data()["email"], "alice@example.com");
     }
 
+    async fn deleting_amid_other_calls_costs_no_5xx(app: TestApp) {
+        app.alice.ensure().await;
+        let calls: Vec<_> = (0..90).map(|n| {
+            let alice = app.alice.clone();
+            tokio::spawn(async move {
+                match n % 9 {
+                    0 => alice.delete(&alice.own("")).await,
+                    1 => alice.post(ENSURE, json!({})).await,
+                    2 => alice.patch(&alice.own(""), json!({"name": format!("n{n}")})).await,
+                    3 => alice.post(&alice.own("/usage"), json!({"event_type": "x"})).await,
+                    4 => alice.post(&alice.own("/credits/recharge"), json!({"amount": 1})).await,
+                    5 => alice.get(&alice.own("/credits/balance")).await,
+                    6 => alice.get("/api/v1/users/me").await,
+                    7 => alice.post("/api/v1/usage/batch", json!({"records": [{"event_type": "x"}]})).await,
+                    _ => alice.post(&alice.own("/credits/consume"), json!({"amount": 1})).await,
+                }.status
+            })
+        }).collect();
+        for call in calls {
+            let status = call.await.expect("an answer");
+            assert!([200, 404].contains(&status), "{status}");
+        }
+        app.alice.ensure().await;
+        let transactions = app.alice.get(&app.alice.own("/credits/transactions?transaction_type=grant")).await.data();
+        assert_eq!(transactions.as_array().map(Vec::len), Some(1), "one welcome grant");
+    }
+
     async fn a_deleted_user_is_gone_everywhere_and_comes_back_as_it_stood(app: TestApp) {
         let row = app.alice.ensure().await["user_id"].clone();
         let spent = app.alice.post(&app.alice.own("/credits/consume"), json!({"amount": 400})).await.ok();
