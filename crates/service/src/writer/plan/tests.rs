@@ -231,7 +231,7 @@ fn an_event_counts_once_within_a_batch_and_across_batches() {
     assert_eq!(table.changes.usage.len(), 1);
     let tokens: Vec<(i64, i64)> =
         table.changes.rollups.values().map(|sums| (sums.records, sums.tokens)).collect();
-    assert_eq!(tokens, [(1, 7), (1, 7)], "its hour and its month count it once");
+    assert_eq!(tokens, [(1, 7), (1, 7), (1, 7)], "its hour, its day and its month count it once");
     let replies = table.run(vec![record(vec![event()], false)]);
     assert!(matches!(outcomes(&replies[0])[0], Outcome::Duplicate(_)));
     assert!(table.changes.is_empty());
