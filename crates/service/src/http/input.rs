@@ -36,6 +36,8 @@ pub const KEY_MAX: usize = 255;
 
 /// How much of a body that is too large is read all the same, in bytes.
 const PASSED_OVER_MAX: usize = 64 * 1024 * 1024;
+/// How long the next part of it may take; whoever sends nothing gets the answer.
+const PASSED_OVER_PAUSE: Duration = Duration::from_millis(300);
 
 /// What a caller sent, read as a `T`; at most `JSON_BODY_LIMIT_BYTES`.
 #[derive(Debug)]
@@ -164,9 +166,9 @@ async fn read_body(mut body: Body, limit: usize) -> Result<Bytes, ApiError> {
 async fn pass_over(body: &mut Body) {
     let mut passed = 0;
     while passed < PASSED_OVER_MAX {
-        match body.frame().await {
-            Some(Ok(frame)) => passed += frame.data_ref().map_or(0, Bytes::len),
-            Some(Err(_)) | None => return,
+        match tokio::time::timeout(PASSED_OVER_PAUSE, body.frame()).await {
+            Ok(Some(Ok(frame))) => passed += frame.data_ref().map_or(0, Bytes::len),
+            Ok(Some(Err(_)) | None) | Err(_) => return,
         }
     }
 }
