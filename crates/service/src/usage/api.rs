@@ -98,7 +98,7 @@ impl UsageRequest {
             auth0_id: user.auth0_id,
             created_at: self.created_at,
             event_id: self.event_id.map(Text::into_string),
-            facts: UsageFacts {
+            facts: Arc::new(UsageFacts {
                 event_type: self.event_type.into_string(),
                 endpoint: self.endpoint.map(Text::into_string).unwrap_or_default(),
                 session_id: given(self.session_id),
@@ -116,7 +116,7 @@ impl UsageRequest {
                 billing_metadata: self.billing_metadata.or(self.request_metadata).unwrap_or_default(),
                 request_data: self.request_data.unwrap_or_default(),
                 response_data: self.response_data.unwrap_or_default(),
-            },
+            }),
         })
     }
 }
@@ -190,7 +190,7 @@ pub struct UsageView {
 
 impl UsageView {
     fn new(record: UsageRecord, user_id: &ExternalId) -> Self {
-        let facts = record.facts;
+        let facts = Arc::unwrap_or_clone(record.facts);
         Self {
             id: record.id,
             user_id: user_id.clone(),

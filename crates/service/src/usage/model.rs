@@ -1,7 +1,8 @@
-//! Usage records. No I/O.
+//! Usage records. No I/O. What a record says is shared, so that passing it on copies nothing.
 
 use crate::db::{DbError, FromRow, Row};
 use kernel::{Credits, ExternalId, JsonObject, Timestamp, UserRowId};
+use std::sync::Arc;
 
 /// What a caller reports, validated.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,7 +16,7 @@ pub struct NewUsage {
     /// Counts once for ever per user.
     pub event_id: Option<String>,
     /// What it says.
-    pub facts: UsageFacts,
+    pub facts: Arc<UsageFacts>,
 }
 
 /// What a usage record says.
@@ -71,7 +72,7 @@ pub struct UsageRecord {
     /// Counts once for ever per user.
     pub event_id: Option<String>,
     /// What it says.
-    pub facts: UsageFacts,
+    pub facts: Arc<UsageFacts>,
 }
 
 /// Write records, all or each on its own.
@@ -111,7 +112,7 @@ impl FromRow for UsageRecord {
             user: UserRowId(row.int(1)?),
             created_at: Timestamp::from_micros(row.int(2)?),
             recorded_at: Timestamp::from_micros(row.int(3)?),
-            facts: UsageFacts {
+            facts: Arc::new(UsageFacts {
                 event_type: row.text(4)?,
                 endpoint: row.text(5)?,
                 session_id: row.optional_text(6)?,
@@ -129,7 +130,7 @@ impl FromRow for UsageRecord {
                 billing_metadata: JsonObject::from_stored(row.text(18)?),
                 request_data: JsonObject::from_stored(row.text(19)?),
                 response_data: JsonObject::from_stored(row.text(20)?),
-            },
+            }),
             event_id: row.optional_text(21)?,
         })
     }

@@ -3,7 +3,7 @@
 use super::UsageRecord;
 use chrono::{DateTime, Datelike, NaiveDate, Utc};
 use kernel::{Timestamp, UserRowId, WideSum};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 /// An hour, in microseconds.
 pub const HOUR: i64 = 3_600_000_000;
@@ -95,7 +95,7 @@ pub struct Sums {
 impl Sums {
     /// The sums of one record.
     #[must_use]
-    pub const fn of(record: &UsageRecord) -> Self {
+    pub fn of(record: &UsageRecord) -> Self {
         Self {
             records: 1,
             credits: WideSum::of(record.facts.credits_charged.micro()),
@@ -121,19 +121,38 @@ impl Sums {
     }
 }
 
-/// Adds a record to its hour, its day and its month.
-pub fn add(rollups: &mut BTreeMap<Key, Sums>, record: &UsageRecord) {
-    for period in [Period::Hour, Period::Day, Period::Month] {
-        let key = Key {
-            user: record.user,
-            period,
-            bucket: period.bucket(record.created_at),
-            event_type: record.facts.event_type.clone(),
-            model_name: record.facts.model_name.clone().unwrap_or_default(),
-            provider: record.facts.provider.clone().unwrap_or_default(),
-        };
-        rollups.entry(key).or_default().add(&Sums::of(record));
+/// What the records move: the sums of each hour, day and month that they fall into.
+///
+/// Each record is added to its hour without copying a text; days and months are summed from hours.
+#[must_use]
+pub fn of(records: &[UsageRecord]) -> BTreeMap<Key, Sums> {
+    let mut hours: HashMap<(UserRowId, Timestamp, &str, &str, &str), Sums> = HashMap::new();
+    for record in records {
+        let facts = &record.facts;
+        let hour = (
+            record.user,
+            Period::Hour.bucket(record.created_at),
+            facts.event_type.as_str(),
+            facts.model_name.as_deref().unwrap_or_default(),
+            facts.provider.as_deref().unwrap_or_default(),
+        );
+        hours.entry(hour).or_default().add(&Sums::of(record));
     }
+    let mut rollups = BTreeMap::new();
+    for ((user, hour, event_type, model_name, provider), sums) in hours {
+        for period in [Period::Hour, Period::Day, Period::Month] {
+            let key = Key {
+                user,
+                period,
+                bucket: period.bucket(hour),
+                event_type: event_type.to_owned(),
+                model_name: model_name.to_owned(),
+                provider: provider.to_owned(),
+            };
+            rollups.entry(key).or_insert_with(Sums::default).add(&sums);
+        }
+    }
+    rollups
 }
 
 #[cfg(test)]

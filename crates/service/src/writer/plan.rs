@@ -120,6 +120,7 @@ impl Plan<'_> {
                 return Err(DbError::Internal(why.clone()));
             }
         }
+        self.changes.rollups = rollup::of(&self.changes.usage);
         for (user, read) in &self.changes.accounts {
             if let Some(account) = self.working.accounts.get_mut(user) {
                 account.version = read.map_or(1, |version| version + 1);
@@ -354,7 +355,6 @@ impl Plan<'_> {
                 facts: new.facts.clone(),
             };
             self.working.events.extend(event.map(|event| (event, written.clone())));
-            rollup::add(&mut self.changes.rollups, &written);
             self.changes.usage.push(written.clone());
             outcomes.push(Outcome::Recorded(Box::new(written)));
         }

@@ -15,6 +15,7 @@ use kernel::Clock;
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::mpsc::SyncSender;
 use std::time::Instant;
 use tokio::sync::{mpsc, oneshot};
 
@@ -31,7 +32,8 @@ pub fn start(
     done: oneshot::Sender<()>,
 ) -> Result<(), DbError> {
     let connection = db.writing_connection()?;
-    let mut engine = Engine { connection, rules, clock, ids: Ids::default(), memory };
+    let committed = db.checkpointer()?;
+    let mut engine = Engine { connection, rules, clock, ids: Ids::default(), memory, committed };
     std::thread::Builder::new()
         .name("writer".to_owned())
         .spawn(move || {
@@ -62,6 +64,7 @@ struct Engine {
     clock: Clock,
     ids: Ids,
     memory: Arc<Accounts>,
+    committed: SyncSender<()>,
 }
 
 impl Engine {
@@ -188,6 +191,8 @@ impl Engine {
             transaction.execute(&FORGET_KEYS.replace('$', "?"), [before.micros()])?;
         }
         transaction.commit()?;
+        // Full means that the checkpointer knows already.
+        let _ = self.committed.try_send(());
         Ok(())
     }
 }

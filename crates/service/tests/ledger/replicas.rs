@@ -153,7 +153,7 @@ fn usage(user: UserRowId, event: &str) -> NewUsage {
         auth0_id: "a".parse().expect("an id"),
         created_at: None,
         event_id: Some(event.to_owned()),
-        facts: UsageFacts { event_type: "call".to_owned(), ..UsageFacts::default() },
+        facts: std::sync::Arc::new(UsageFacts { event_type: "call".to_owned(), ..UsageFacts::default() }),
     }
 }
 

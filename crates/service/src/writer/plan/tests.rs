@@ -132,7 +132,11 @@ fn usage(user: UserRowId, event: Option<&str>) -> NewUsage {
         auth0_id: id("ada"),
         created_at: None,
         event_id: event.map(str::to_owned),
-        facts: UsageFacts { event_type: "call".to_owned(), tokens_used: 7, ..UsageFacts::default() },
+        facts: std::sync::Arc::new(UsageFacts {
+            event_type: "call".to_owned(),
+            tokens_used: 7,
+            ..UsageFacts::default()
+        }),
     }
 }
 
