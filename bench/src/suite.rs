@@ -286,7 +286,15 @@ impl<'a> Session<'a> {
         let (address, requests) = (self.server.address, cases::consume(self.server.address, &self.users));
         let load = Load::prepare(&self.server.storage.folder, "full_rate", &requests)?;
         let full = load.drive(address, connections, self.options.seconds).await?;
-        let before = self.api.balances(&self.users).await?;
+        // What was under way at the cut-off is still being written; the books are opened when they stand still.
+        let mut before = self.api.balances(&self.users).await?;
+        loop {
+            let again = self.api.balances(&self.users).await?;
+            if again == before {
+                break;
+            }
+            before = again;
+        }
         let plan = Plan {
             address,
             requests: requests.into_iter().flatten().collect(),

@@ -25,6 +25,13 @@ impl ExternalId {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// Whether it reads as a row id: 1 to 15 digits and nothing else. No user may have such an id,
+    /// for it would take the name of somebody's row.
+    #[must_use]
+    pub fn is_row_like(&self) -> bool {
+        self.0.len() <= 15 && self.0.bytes().all(|b| b.is_ascii_digit())
+    }
 }
 
 impl FromStr for ExternalId {
@@ -94,15 +101,15 @@ impl UserKey {
         &self.0
     }
 
-    /// The name as a row id, where it is one.
+    /// The name as a row id, where it is one: as few digits as a row id has, without a leading zero.
+    ///
+    /// No external id looks like that ([`ExternalId::is_row_like`]), so a name means one user.
     #[must_use]
     pub fn as_row(&self) -> Option<UserRowId> {
         let digits = self.0.as_str();
-        digits
-            .parse()
-            .ok()
-            .filter(|row| *row > 0 && digits.starts_with(|c: char| c.is_ascii_digit()))
-            .map(UserRowId)
+        (self.0.is_row_like() && !digits.starts_with('0'))
+            .then(|| digits.parse().ok().map(UserRowId))
+            .flatten()
     }
 
     /// Whether it names this user, by either id.

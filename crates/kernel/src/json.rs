@@ -51,6 +51,10 @@ impl JsonObject {
         if depth(text) > Self::MAX_DEPTH {
             return Err(format!("must be nested at most {} levels deep", Self::MAX_DEPTH));
         }
+        // Half of a surrogate pair is a JSON escape, but no character; many readers refuse the whole text.
+        if text.contains("\\u") && serde_json::from_str::<serde_json::Value>(text).is_err() {
+            return Err("must hold whole characters only".into());
+        }
         Ok(Self(text.to_owned()))
     }
 

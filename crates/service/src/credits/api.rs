@@ -10,7 +10,7 @@ use crate::http::envelope::bytes as to_bytes;
 use crate::http::input::Once;
 use crate::http::page::{Page, PageQuery};
 use crate::http::{ApiError, Envelope, Input, Query, json};
-use crate::users::api::{UserPath, answered, same_user};
+use crate::users::api::{UserPath, answered, refused, same_user};
 use crate::writer::{Command, Done};
 use axum::extract::State;
 use axum::response::Response;
@@ -85,6 +85,7 @@ pub async fn consume_credits(
         note,
     });
     let (clock, user) = (app.clock.clone(), on.user.clone());
+    let named = on.user.auth0_id.clone();
     let respond = move |done: &Done| match done {
         Done::Entry { entry, available } => {
             to_bytes(&ConsumeAnswer::new(entry, *available, &user.auth0_id, clock.now()))
@@ -93,7 +94,8 @@ pub async fn consume_credits(
     };
     let command = Command::Ledger(on.user.row, command);
     let ticket = once.ticket(on.caller.principal.caller());
-    Ok(answered(app.writer.submit(command, ticket, respond).await?))
+    let answer = app.writer.submit(command, ticket, respond).await;
+    Ok(answered(answer.map_err(|error| refused(error, &named))?))
 }
 
 fn note<const MAX: usize>(
@@ -119,6 +121,7 @@ async fn transact(
     message: fn(&Credits) -> String,
 ) -> Result<Response, ApiError> {
     let (clock, row) = (app.clock.clone(), user.row);
+    let named = user.auth0_id.clone();
     let respond = move |done: &Done| match done {
         Done::Entry { entry, .. } => {
             let message = message(&entry.amount.abs());
@@ -128,7 +131,8 @@ async fn transact(
     };
     let ticket = once.ticket(caller.principal.caller());
     let command = Command::Ledger(row, command);
-    Ok(answered(app.writer.submit(command, ticket, respond).await?))
+    let answer = app.writer.submit(command, ticket, respond).await;
+    Ok(answered(answer.map_err(|error| refused(error, &named))?))
 }
 
 /// Bought credits to add.

@@ -188,7 +188,7 @@ fn decide_issue(
     }
     let credits_total = account.credits_total.checked_add(issue.amount).ok_or(Rejection::TooMuch)?;
     account.balance.checked_add(issue.amount).ok_or(Rejection::TooMuch)?;
-    if account.grants.len() >= OPEN_GRANTS_MAX {
+    if open_grants(account, now) >= OPEN_GRANTS_MAX {
         return Err(Rejection::TooManyGrants);
     }
 
@@ -233,7 +233,7 @@ fn decide_refund(
     }
     account.balance.checked_add(amount).ok_or(Rejection::TooMuch)?;
     // What comes back may open a grant again or become a new one.
-    if account.grants.len() >= OPEN_GRANTS_MAX {
+    if open_grants(account, now) >= OPEN_GRANTS_MAX {
         return Err(Rejection::TooManyGrants);
     }
 
@@ -254,6 +254,11 @@ fn decide_refund(
     let draft = Draft { kind: EntryKind::Refund, amount, cause, funded_by, grant };
     append(account, draft, &refund.note, now, &mut decision);
     Ok(decision)
+}
+
+/// How many grants have something left, those left out whose time is over.
+fn open_grants(account: &Account, now: Timestamp) -> usize {
+    account.grants.iter().filter(|grant| !grant.expired(now)).count()
 }
 
 /// Writes down every expiry that is due, each at its own instant.

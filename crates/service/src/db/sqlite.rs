@@ -11,7 +11,6 @@ use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::Duration;
 use tokio::sync::Semaphore;
 
@@ -21,11 +20,9 @@ const POINT_READERS: usize = 4;
 const SCANNERS: usize = 4;
 /// How long a connection waits for another process's lock.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
-/// How often the log is written back to the file beside the writer, while there is something to write.
-const CHECKPOINT_EVERY: Duration = Duration::from_millis(250);
-/// Pages (4 KiB) in the log at which the writer itself writes back the rest, so that the log begins
-/// anew: seldom, because the writer stands still meanwhile.
-const CHECKPOINT_PAGES: i64 = 16_000;
+/// Pages (4 KiB) in the log before the writer writes them back to the file. It stands still
+/// meanwhile: fewer pages make shorter waits, more pages a higher rate (`docs/decisions/0011`).
+const CHECKPOINT_PAGES: i64 = 1_000;
 
 /// A SQLite database.
 #[derive(Clone)]
@@ -79,31 +76,6 @@ impl Sqlite {
     /// [`DbError::Unavailable`].
     pub fn reading_connection(&self) -> Result<Connection, DbError> {
         connect(&self.inner.path, false)
-    }
-
-    /// Starts writing the log back to the file beside the writer, which says so after each commit.
-    ///
-    /// It ends when the sender is dropped.
-    ///
-    /// # Errors
-    /// [`DbError`] when the connection or the thread cannot be had.
-    pub fn checkpointer(&self) -> Result<SyncSender<()>, DbError> {
-        let connection = connect(&self.inner.path, true)?;
-        // One word is enough: what was committed after it comes with the next.
-        let (committed, commits) = sync_channel::<()>(1);
-        std::thread::Builder::new()
-            .name("checkpointer".to_owned())
-            .spawn(move || {
-                while commits.recv().is_ok() {
-                    if let Err(error) = connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))
-                    {
-                        tracing::warn!(%error, "the log was not written back; the writer will do it");
-                    }
-                    std::thread::sleep(CHECKPOINT_EVERY);
-                }
-            })
-            .map_err(|e| DbError::Internal(format!("the checkpointer did not start: {e}")))?;
-        Ok(committed)
     }
 
     /// Claims the file for this process until the returned guard is dropped.

@@ -45,7 +45,7 @@ pub async fn run(State(app): State<Arc<App>>, mut request: Request<Body>, next: 
     };
     request.extensions_mut().insert(facts);
 
-    let mut response = if header_bytes(request.headers()) > HEADER_MAX_BYTES {
+    let mut response = if header_bytes(&request) > HEADER_MAX_BYTES {
         error_response(&app, &asked, ApiError::of_status(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE))
     } else {
         let route = AssertUnwindSafe(next.run(request)).catch_unwind();
@@ -79,13 +79,16 @@ pub async fn run(State(app): State<Arc<App>>, mut request: Request<Body>, next: 
     response
 }
 
-fn header_bytes(headers: &HeaderMap) -> usize {
-    headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum()
+/// The size of the request line's address and the headers.
+fn header_bytes(request: &Request<Body>) -> usize {
+    let address = request.uri().path_and_query().map_or(0, |address| address.as_str().len());
+    let headers = request.headers().iter();
+    address + headers.map(|(name, value)| name.as_str().len() + value.len() + 4).sum::<usize>()
 }
 
 fn wants_problem(headers: &HeaderMap) -> bool {
     let accepts = headers.get(ACCEPT).and_then(|accept| accept.to_str().ok());
-    accepts.is_some_and(|accept| accept.contains("application/problem+json"))
+    accepts.is_some_and(|accept| accept.to_ascii_lowercase().contains("application/problem+json"))
 }
 
 /// Writes the body of an error that a route answered with, or of one that the router made itself.

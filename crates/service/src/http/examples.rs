@@ -57,7 +57,7 @@ fn health() -> Value {
         "status": "healthy", "timestamp": NOW,
         "services": {"status": "success", "data": {
             "service": "UserServiceV2", "status": "operational", "version": "0.1.0", "repository": "active",
-            "features": ["user_management", "credit_management", "usage_metering", "analytics"],
+            "features": ["user_management", "credit_management", "subscription_integration", "analytics"],
         }},
         "uptime": "operational", "uptime_seconds": 86_400,
         "checks": {"database": "ok", "engine": "sqlite", "token_keys": "ok", "waiting_writes": 0},

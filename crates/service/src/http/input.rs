@@ -16,7 +16,7 @@ use axum::http::{HeaderMap, Request, StatusCode};
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::value::RawValue;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -115,7 +115,7 @@ async fn read<T: DeserializeOwned>(
         (false, None) => from_json(&body, "body")?,
         (false, Some(query)) => from_json(&merged(&body, query)?, "body")?,
     };
-    let key = key_text(&parts.headers, &body)?.map(|key| (key, fingerprint(&parts, &body)));
+    let key = key_text(&parts.headers, &body, query)?.map(|key| (key, fingerprint(&parts, &body)));
     Ok(Input { value, once: Once { key, room } })
 }
 
@@ -181,11 +181,21 @@ fn is_json(headers: &HeaderMap) -> bool {
     })
 }
 
-/// Reads JSON, and says which field breaks which rule.
+/// What is said of a text that is no JSON.
+const INVALID_JSON: (&str, &str) = ("json_invalid", "must be valid JSON in UTF-8");
+
+/// Reads a JSON object, and says which field breaks which rule.
 ///
 /// # Errors
 /// 400 with the place, which begins with `part`.
 pub fn from_json<T: DeserializeOwned>(text: &[u8], part: &str) -> Result<T, ApiError> {
+    // A list would be read by position, and nothing documents positions.
+    if text.trim_ascii_start().first() != Some(&b'{') {
+        let valid = serde_json::from_slice::<IgnoredAny>(text).is_ok();
+        let (kind, msg) = if valid { ("value_error", "must be a JSON object") } else { INVALID_JSON };
+        let loc = vec![part.to_owned()];
+        return Err(ApiError::all_invalid(vec![Invalid { kind, loc, msg: msg.to_owned() }]));
+    }
     let mut deserializer = serde_json::Deserializer::from_slice(text);
     let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|e| {
         let path = e.path().to_string();
@@ -197,13 +207,13 @@ pub fn from_json<T: DeserializeOwned>(text: &[u8], part: &str) -> Result<T, ApiE
 
 fn mistake(part: &str, path: &str, error: &serde_json::Error) -> ApiError {
     let mut loc = vec![part.to_owned()];
+    if !error.is_data() {
+        let (kind, msg) = INVALID_JSON;
+        return ApiError::all_invalid(vec![Invalid { kind, loc, msg: msg.to_owned() }]);
+    }
     if path != "." {
         let fields = path.split(['.', '[', ']']).filter(|field| !field.is_empty());
         loc.extend(fields.map(|field| field.chars().take(100).collect()));
-    }
-    if !error.is_data() {
-        let msg = "must be valid JSON in UTF-8".to_owned();
-        return ApiError::all_invalid(vec![Invalid { kind: "json_invalid", loc, msg }]);
     }
     let text = error.to_string();
     // serde_json adds where in the text it was, which the place already says.
@@ -212,6 +222,11 @@ fn mistake(part: &str, path: &str, error: &serde_json::Error) -> ApiError {
         loc.push(field.to_owned());
         let msg = "Field required".to_owned();
         return ApiError::all_invalid(vec![Invalid { kind: "missing", loc, msg }]);
+    }
+    if let Some(field) = text.strip_prefix("duplicate field `").and_then(|rest| rest.strip_suffix('`')) {
+        loc.push(field.to_owned());
+        let msg = "must be given once".to_owned();
+        return ApiError::all_invalid(vec![Invalid { kind: "value_error", loc, msg }]);
     }
     let msg = text.chars().take(300).collect();
     ApiError::all_invalid(vec![Invalid { kind: "value_error", loc, msg }])
@@ -227,7 +242,9 @@ fn query_fields(query: &str) -> Result<BTreeMap<String, String>, ApiError> {
     // A `+` is a space in a query, and bytes that are no UTF-8 are refused, not replaced.
     let spaced = query.replace('+', " ");
     if percent_encoding::percent_decode_str(&spaced).decode_utf8().is_err() {
-        return Err(ApiError::invalid(["query", ""], "must be UTF-8"));
+        let loc = vec!["query".to_owned()];
+        let msg = "must be UTF-8".to_owned();
+        return Err(ApiError::all_invalid(vec![Invalid { kind: "value_error", loc, msg }]));
     }
     Ok(form_urlencoded::parse(query.as_bytes()).into_owned().collect())
 }
@@ -243,29 +260,43 @@ fn merged(body: &[u8], query: &str) -> Result<Vec<u8>, ApiError> {
     Ok(serde_json::to_vec(&fields).unwrap_or_default())
 }
 
-/// The key of the header, or else the body's.
-fn key_text(headers: &HeaderMap, body: &[u8]) -> Result<Option<String>, ApiError> {
+/// The key that the header, the body or the query names; all that do must name the same.
+///
+/// A key that cannot be used is refused, never passed over: its request may be sent again.
+fn key_text(headers: &HeaderMap, body: &[u8], query: Option<&str>) -> Result<Option<String>, ApiError> {
     #[derive(Deserialize)]
     struct Keyed {
         #[serde(default)]
         idempotency_key: Option<String>,
     }
-    const NAME: &[u8] = b"\"idempotency_key\"";
-    let rule = "must be 1 to 255 printable ASCII characters";
-    let fits = |key: &str| {
-        (1..=KEY_MAX).contains(&key.len()) && key.bytes().all(|b| b == b' ' || b.is_ascii_graphic())
+    const FIELD: &str = "idempotency_key";
+    let field_in = |part| if part == "header" { "Idempotency-Key" } else { FIELD };
+    let refuse = |part| {
+        ApiError::invalid([part, field_in(part)], "must be 1 to 255 printable ASCII characters, given once")
     };
-    if let Some(value) = headers.get("idempotency-key") {
-        let key = value.to_str().ok().filter(|key| fits(key));
-        let key = key.ok_or_else(|| ApiError::invalid(["header", "Idempotency-Key"], rule))?;
-        return Ok(Some(key.to_owned()));
+    let mut keys: Vec<(&str, String)> = Vec::new();
+    for value in headers.get_all("idempotency-key") {
+        keys.push(("header", value.to_str().map_err(|_| refuse("header"))?.to_owned()));
     }
-    if !body.windows(NAME.len()).any(|window| window == NAME) {
-        return Ok(None);
+    // Looking for the name first spares most bodies a second reading; `\\u` may hide it.
+    let hidden = |name: &[u8]| body.windows(name.len()).any(|window| window == name);
+    if hidden(FIELD.as_bytes()) || hidden(b"\\u") {
+        let keyed = serde_json::from_slice::<Keyed>(body).map_err(|_| refuse("body"))?;
+        keys.extend(keyed.idempotency_key.map(|key| ("body", key)));
     }
-    // A list or anything else without the field has no key; its own reader judges it.
-    let Ok(Keyed { idempotency_key: Some(key) }) = serde_json::from_slice(body) else { return Ok(None) };
-    if fits(&key) { Ok(Some(key)) } else { Err(ApiError::invalid(["body", "idempotency_key"], rule)) }
+    if let Some(query) = query {
+        keys.extend(query_fields(query)?.remove(FIELD).map(|key| ("query", key)));
+    }
+    for (part, key) in &keys {
+        let printable = key.bytes().all(|b| b == b' ' || b.is_ascii_graphic());
+        if !(1..=KEY_MAX).contains(&key.len()) || !printable {
+            return Err(refuse(part));
+        }
+        if *key != keys[0].1 {
+            return Err(ApiError::invalid([part, field_in(part)], "must be the same wherever it is given"));
+        }
+    }
+    Ok(keys.into_iter().next().map(|(_, key)| key))
 }
 
 /// What makes two requests the same: method, path, query and body.

@@ -13,8 +13,6 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// What one connection's reading may buffer; a header beyond 16 KiB but within this gets an answer
 /// that says so.
 const READ_BUFFER_BYTES: usize = 64 * 1024;
-/// How many headers a request may have.
-const HEADERS_MAX: usize = 100;
 /// How long to wait before accepting again when the system has no room for a connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -34,8 +32,7 @@ pub async fn serve(
         .http1()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIMEOUT)
-        .max_buf_size(READ_BUFFER_BYTES)
-        .max_headers(HEADERS_MAX);
+        .max_buf_size(READ_BUFFER_BYTES);
     builder
         .http2()
         .timer(TokioTimer::new())

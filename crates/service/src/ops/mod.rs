@@ -110,7 +110,8 @@ pub struct ServiceData {
     features: &'static [&'static str],
 }
 
-const FEATURES: &[&str] = &["user_management", "credit_management", "usage_metering", "analytics"];
+/// The literal list that clients of every version look for.
+const FEATURES: &[&str] = &["user_management", "credit_management", "subscription_integration", "analytics"];
 
 /// Check the service and what it stands on
 ///

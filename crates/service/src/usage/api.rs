@@ -8,7 +8,7 @@ use crate::auth::grants::{CanReadUsage, CanWriteUsage, UserRef};
 use crate::http::envelope::bytes as to_bytes;
 use crate::http::page::{Page, PageQuery};
 use crate::http::{ApiError, Envelope, Input, Query, json};
-use crate::users::api::{UserPath, answered, same_user};
+use crate::users::api::{UserPath, answered, refused, same_user};
 use crate::writer::{Command, Done};
 use axum::extract::State;
 use axum::response::Response;
@@ -259,7 +259,8 @@ pub async fn record_usage(
     };
     let ticket = once.ticket(on.caller.principal.caller());
     let command = Command::Usage(Record { records: vec![new], atomic: true });
-    Ok(answered(app.writer.submit(command, ticket, respond).await?))
+    let answer = app.writer.submit(command, ticket, respond).await;
+    Ok(answered(answer.map_err(|error| refused(error, &on.user.auth0_id))?))
 }
 
 /// Which records are wanted.

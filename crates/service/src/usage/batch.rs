@@ -33,8 +33,7 @@ pub struct BatchRequest {
     #[schema(value_type = Vec<UsageRequest>, min_items = 1, max_items = 10_000)]
     records: Vec<Box<RawValue>>,
     /// Whether one bad record refuses all; false when absent.
-    #[serde(default)]
-    atomic: bool,
+    atomic: Option<bool>,
 }
 
 /// What became of a batch.
@@ -100,12 +99,13 @@ pub async fn record_usage_batch(
         let rule = format!("must have 1 to {RECORDS_MAX} records, has {}", value.records.len());
         return Err(ApiError::invalid(["body", "records"], rule));
     }
+    let atomic = value.atomic.unwrap_or(false);
     let sorted = Sorted::of(&app, &caller, &value.records).await?;
-    if value.atomic && !sorted.bad.is_empty() {
+    if atomic && !sorted.bad.is_empty() {
         return Err(refuse_all(&sorted.bad));
     }
     let ticket = once.ticket(caller.principal.caller());
-    let whole = value.atomic || ticket.key.is_some();
+    let whole = atomic || ticket.key.is_some();
     if whole || sorted.good.len() <= CHUNK {
         let (places, records): (Vec<usize>, Vec<NewUsage>) = sorted.good.into_iter().unzip();
         let (bad, clock) = (sorted.bad, app.clock.clone());
@@ -113,7 +113,7 @@ pub async fn record_usage_batch(
             Done::Usage(outcomes) => report(&bad, places.iter().copied().zip(outcomes), &clock),
             _ => Bytes::new(),
         };
-        let command = Command::Usage(Record { records, atomic: value.atomic });
+        let command = Command::Usage(Record { records, atomic });
         return Ok(answered(app.writer.submit(command, ticket, respond).await?));
     }
     let mut outcomes = Vec::with_capacity(sorted.good.len());

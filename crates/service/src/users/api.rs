@@ -4,9 +4,10 @@ use super::{Delete, Ensure, Patch, User, store};
 use crate::app::App;
 use crate::auth::grants::{Caller, CanReadUser, CanWriteUser};
 use crate::auth::{Principal, Scope};
+use crate::credits::Rejection;
 use crate::http::envelope::{bytes, json_bytes};
 use crate::http::{ApiError, Envelope, Input, json};
-use crate::writer::{Answer, Command, Done};
+use crate::writer::{Answer, Command, Done, WriteError};
 use axum::extract::State;
 use axum::http::HeaderValue;
 use axum::response::Response;
@@ -98,6 +99,9 @@ pub async fn ensure_user(
     Input { value, once }: Input<EnsureRequest>,
 ) -> Result<Response, ApiError> {
     caller.needs(Scope::UsersWrite)?;
+    if value.auth0_id.is_some() && value.user_id.is_some() && value.auth0_id != value.user_id {
+        return Err(ApiError::invalid(["body", "user_id"], "must be the same as auth0_id"));
+    }
     let asked = value.auth0_id.or(value.user_id);
     let (auth0_id, email, name) = match (&caller.principal, asked) {
         (Principal::User(user), asked) if asked.is_none() || asked.as_ref() == Some(&user.subject) => {
@@ -110,6 +114,10 @@ pub async fn ensure_user(
             return Err(ApiError::invalid(["body", "auth0_id"], "Field required for a service key"));
         }
     };
+    if auth0_id.is_row_like() {
+        let rule = "must not be 1 to 15 digits alone, which is how a row id is named";
+        return Err(ApiError::invalid(["body", "auth0_id"], rule));
+    }
     let command = Command::Ensure(Ensure { auth0_id, email, name });
     let answer = app.writer.submit(command, once.ticket(caller.principal.caller()), ensured).await?;
     Ok(answered(answer))
@@ -290,6 +298,17 @@ pub async fn delete_user(State(app): State<Arc<App>>, on: CanWriteUser) -> Resul
     app.writer.execute(Command::Delete(Delete { auth0_id: user_id.clone() })).await?;
     let message = format!("User {user_id} deleted successfully");
     Ok(json(&Envelope::new(message, app.clock.now(), DeletedUser { user_id, deleted: true })))
+}
+
+/// What the writer refused, with the user as the caller named it.
+#[must_use]
+pub fn refused(error: WriteError, user: &ExternalId) -> ApiError {
+    match error {
+        WriteError::Credits(Rejection::UnknownAccount) | WriteError::UsageUser(..) => {
+            ApiError::user_not_found(user.as_str())
+        }
+        other => other.into(),
+    }
 }
 
 /// Refuses a body that names another user than the path does.

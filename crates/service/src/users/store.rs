@@ -30,7 +30,7 @@ impl FromRow for UserRef {
     }
 }
 
-/// The live user that a caller named, by its external id or else by its row id.
+/// The live user that a caller named, by its external id or its row id.
 ///
 /// With `remembered` the answer may rest on memory; then a deleted user is found too.
 ///
@@ -41,12 +41,16 @@ pub async fn find_key(app: &App, key: &UserKey, remembered: bool) -> Result<Opti
     if remembered && let Some(row) = app.row_ids.get(external) {
         return Ok(Some(UserRef { row, auth0_id: external.clone() }));
     }
-    let sql = "SELECT id, auth0_id FROM users WHERE auth0_id = $1 AND deleted_at IS NULL";
-    let mut found: Option<UserRef> = app.db.find(sql, &[external.as_str().into()]).await?;
-    if let (None, Some(row)) = (&found, key.as_row()) {
-        let sql = "SELECT id, auth0_id FROM users WHERE id = $1 AND deleted_at IS NULL";
-        found = app.db.find(sql, &[row.0.into()]).await?;
-    }
+    let found: Option<UserRef> = match key.as_row() {
+        Some(row) => {
+            let sql = "SELECT id, auth0_id FROM users WHERE id = $1 AND deleted_at IS NULL";
+            app.db.find(sql, &[row.0.into()]).await?
+        }
+        None => {
+            let sql = "SELECT id, auth0_id FROM users WHERE auth0_id = $1 AND deleted_at IS NULL";
+            app.db.find(sql, &[external.as_str().into()]).await?
+        }
+    };
     if let Some(user) = &found {
         app.row_ids.insert(user.auth0_id.clone(), user.row);
     }
@@ -102,8 +106,10 @@ pub async fn find_keys(app: &App, keys: &BTreeSet<UserKey>) -> Result<BTreeMap<U
     let by_id: BTreeMap<&ExternalId, &UserRef> = users.iter().map(|user| (&user.auth0_id, user)).collect();
     let by_row: BTreeMap<UserRowId, &UserRef> = users.iter().map(|user| (user.row, user)).collect();
     for key in missing {
-        // The external id wins over the row id, as it does in a path.
-        let named = by_id.get(key.as_external()).or_else(|| by_row.get(&key.as_row()?));
+        let named = match key.as_row() {
+            Some(row) => by_row.get(&row),
+            None => by_id.get(key.as_external()),
+        };
         found.extend(named.map(|user| (key.clone(), (*user).clone())));
     }
     Ok(found)

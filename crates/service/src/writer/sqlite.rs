@@ -15,7 +15,6 @@ use kernel::Clock;
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::mpsc::SyncSender;
 use std::time::Instant;
 use tokio::sync::{mpsc, oneshot};
 
@@ -32,8 +31,7 @@ pub fn start(
     done: oneshot::Sender<()>,
 ) -> Result<(), DbError> {
     let connection = db.writing_connection()?;
-    let committed = db.checkpointer()?;
-    let mut engine = Engine { connection, rules, clock, ids: Ids::default(), memory, committed };
+    let mut engine = Engine { connection, rules, clock, ids: Ids::default(), memory };
     std::thread::Builder::new()
         .name("writer".to_owned())
         .spawn(move || {
@@ -64,7 +62,6 @@ struct Engine {
     clock: Clock,
     ids: Ids,
     memory: Arc<Accounts>,
-    committed: SyncSender<()>,
 }
 
 impl Engine {
@@ -191,8 +188,6 @@ impl Engine {
             transaction.execute(&FORGET_KEYS.replace('$', "?"), [before.micros()])?;
         }
         transaction.commit()?;
-        // Full means that the checkpointer knows already.
-        let _ = self.committed.try_send(());
         Ok(())
     }
 }

@@ -18,6 +18,41 @@ const TEXTS: [&str; 9] = [
 ];
 
 both_engines! {
+    async fn a_key_that_cannot_be_used_is_refused_and_never_passed_over(app: TestApp) {
+        app.alice.ensure().await;
+        let path = app.alice.own("/credits/consume");
+        let rule = "must be 1 to 255 printable ASCII characters, given once";
+        for body in [
+            r#"{"amount":1,"idempotency_key":77}"#,
+            r#"{"amount":1,"idempotency_key":{"a":1}}"#,
+            r#"{"amount":1,"idempotency_key":"a","idempotency_key":"a"}"#,
+            r#"{"amount":1,"idempotency\u005fkey":""}"#,
+        ] {
+            app.alice.post_text(&path, body).await.refuses_field(&["body", "idempotency_key"], rule);
+        }
+        let query = format!("{path}?amount=1&idempotency_key=qq");
+        let first = app.alice.post_query(&query).await;
+        let again = app.alice.post_query(&query).await;
+        assert_eq!((first.text(), again.header("idempotent-replayed")), (again.text(), Some("true")));
+        let differing = app.alice.post_once("k", &path, json!({"amount": 1, "idempotency_key": "other"})).await;
+        differing.refuses_field(&["body", "idempotency_key"], "must be the same wherever it is given");
+        assert_eq!(balance(&app.alice).await, 999);
+    }
+
+    async fn a_list_is_no_object_and_half_a_character_no_text(app: TestApp) {
+        app.alice.ensure().await;
+        for body in ["[5,null,null,null,null,null,null,null]", "[]", "null", "5"] {
+            let answer = app.alice.post_text(&app.alice.own("/credits/consume"), body).await;
+            answer.refuses_field(&["body"], "must be a JSON object");
+        }
+        let half = r#"{"event_type":"x","request_data":{"k":"\ud800"}}"#;
+        let answer = app.alice.post_text(&app.alice.own("/usage"), half).await;
+        answer.refuses_field(&["body", "request_data"], "must hold whole characters only");
+        let twice = app.alice.post_text(&app.alice.own("/credits/consume"), r#"{"amount":1,"amount":2}"#).await;
+        twice.refuses_field(&["body", "amount"], "must be given once");
+        assert_eq!(balance(&app.alice).await, 1000);
+    }
+
     async fn odd_texts_are_kept_as_they_came(app: TestApp) {
         app.alice.ensure().await;
         for text in TEXTS {

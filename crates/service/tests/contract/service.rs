@@ -16,7 +16,7 @@ both_engines! {
             "status": "healthy", "timestamp": "2025-07-27T00:12:56.479685Z",
             "services": {"status": "success", "data": {
                 "service": "UserServiceV2", "status": "operational", "version": version, "repository": "active",
-                "features": ["user_management", "credit_management", "usage_metering", "analytics"],
+                "features": ["user_management", "credit_management", "subscription_integration", "analytics"],
             }},
             "uptime": "operational", "uptime_seconds": 90,
             "checks": {"database": "ok", "engine": null, "token_keys": "ok", "waiting_writes": 0},

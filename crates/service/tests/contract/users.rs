@@ -187,14 +187,22 @@ both_engines! {
         app.backend.get("/api/v1/users/%FF").await.refuses_field(&["path", "user_id"], "");
     }
 
-    async fn digits_name_the_user_whose_id_they_are_before_any_row(app: TestApp) {
+    async fn short_digits_name_a_row_and_so_can_be_nobodys_id(app: TestApp) {
         let row = app.alice.ensure().await["user_id"].to_string();
         let digits = app.user(&row);
-        // No user has these digits for an id yet, so they are alice's row: not the caller's.
+        // They are alice's row, whoever else's token carries them.
         digits.get(&digits.own("")).await.refuses(403, "AuthorizationException", "This user's resources are not yours");
-        digits.ensure().await;
-        assert_eq!(digits.get(&digits.own("")).await.data()["auth0_id"], row.as_str());
-        assert_eq!(app.alice.get("/api/v1/users/me").await.ok()["auth0_id"], "auth0|alice");
+        for answer in [
+            digits.post("/api/v1/users/ensure", json!({"name": "D"})).await,
+            app.backend.post("/api/v1/users/ensure", json!({"auth0_id": "123456789012345"})).await,
+        ] {
+            answer.refuses_field(&["body", "auth0_id"], "must not be 1 to 15 digits alone, which is how a row id is named");
+        }
+        assert_eq!(app.backend.get(&format!("/api/v1/users/{row}")).await.data()["auth0_id"], "auth0|alice");
+        app.backend.get(&format!("/api/v1/users/0{row}")).await.with(404);
+        let google = app.user("107851234567890123456");
+        google.ensure().await;
+        assert_eq!(google.get(&google.own("")).await.data()["auth0_id"], "107851234567890123456");
     }
 
     async fn patch_changes_what_it_names(app: TestApp) {
