@@ -1,0 +1,93 @@
+//! Whether the stored rows say what the entries make of them.
+
+use super::replay::Replay;
+use super::snapshot::Snapshot;
+use super::{Halt, fault};
+use crate::credits::model::Grant;
+use crate::credits::store::grant_columns;
+use crate::db::{DbError, FromRow, Row};
+use kernel::{Credits, Timestamp};
+use std::collections::BTreeSet;
+
+pub(super) async fn compare_grants(snapshot: &mut Snapshot, replay: &Replay) -> Result<(), Halt> {
+    let sql = concat!("SELECT ", grant_columns!(), " FROM credit_grants WHERE user_id = $1 ORDER BY seq");
+    let stored = match snapshot.try_query::<Grant>(sql, &[replay.user.0]).await {
+        Ok(stored) => stored,
+        Err(DbError::Internal(why)) => {
+            return fault(
+                "credit_grants",
+                format!("of user {}", replay.user),
+                format!("cannot be read: {why}"),
+            );
+        }
+        Err(error) => return Err(error.into()),
+    };
+    for grant in &stored {
+        let row = format!("grt_{}_{}", replay.user, grant.seq);
+        match replay.grants.get(&grant.seq) {
+            None => return fault("credit_grants", row, "no entry issued it"),
+            Some(replayed) if replayed != grant => {
+                return fault("credit_grants", row, "is not what the entries make of it");
+            }
+            Some(_) => {}
+        }
+    }
+    // Each stored one was replayed and both are sorted, so the first that differs is the missing one.
+    let mut there = stored.iter().map(|grant| grant.seq);
+    match replay.grants.keys().find(|seq| there.next() != Some(**seq)) {
+        Some(seq) => fault("credit_grants", format!("grt_{}_{seq}", replay.user), "is missing"),
+        None => Ok(()),
+    }
+}
+
+/// The list by which the sweeper finds what ended. What is spent may stand in it or not.
+pub(super) async fn compare_expiries(snapshot: &mut Snapshot, replay: &Replay) -> Result<(), Halt> {
+    struct Expiry(i64, Timestamp);
+    impl FromRow for Expiry {
+        fn from_row(row: &Row<'_>) -> Result<Self, DbError> {
+            Ok(Self(row.int(0)?, Timestamp::from_micros(row.int(1)?)))
+        }
+    }
+    let bad = |seq: i64, rule: &str| fault("credit_expiries", format!("grt_{}_{seq}", replay.user), rule);
+    let sql = "SELECT seq, expires_at FROM credit_expiries WHERE user_id = $1 ORDER BY seq";
+    let mut listed = BTreeSet::new();
+    for Expiry(seq, end) in snapshot.query::<Expiry>(sql, &[replay.user.0]).await? {
+        if replay.grants.get(&seq).and_then(|grant| grant.expires_at) != Some(end) {
+            return bad(seq, "is not the end of a grant");
+        }
+        listed.insert(seq);
+    }
+    let ending = |grant: &&Grant| grant.expires_at.is_some() && grant.remaining > Credits::ZERO;
+    match replay.grants.values().filter(ending).find(|grant| !listed.contains(&grant.seq)) {
+        Some(grant) => bad(grant.seq, "is missing"),
+        None => Ok(()),
+    }
+}
+
+/// The lists by which references and refunds are found again.
+pub(super) async fn compare_lists(snapshot: &mut Snapshot, replay: &Replay) -> Result<(), Halt> {
+    struct Reference(String, i64);
+    impl FromRow for Reference {
+        fn from_row(row: &Row<'_>) -> Result<Self, DbError> {
+            Ok(Self(row.text(0)?, row.int(1)?))
+        }
+    }
+    struct Refund(i64, i64);
+    impl FromRow for Refund {
+        fn from_row(row: &Row<'_>) -> Result<Self, DbError> {
+            Ok(Self(row.int(0)?, row.int(1)?))
+        }
+    }
+    let owner = || format!("of user {}", replay.user);
+    let sql = "SELECT reference_id, seq FROM credit_references WHERE user_id = $1 ORDER BY seq";
+    let stored = snapshot.query::<Reference>(sql, &[replay.user.0]).await?;
+    if !stored.iter().map(|row| (&row.0, row.1)).eq(replay.references.iter().map(|row| (&row.0, row.1))) {
+        return fault("credit_references", owner(), "are not the references of the entries");
+    }
+    let sql = "SELECT original_seq, refund_seq FROM credit_refunds WHERE user_id = $1 ORDER BY refund_seq";
+    let stored = snapshot.query::<Refund>(sql, &[replay.user.0]).await?;
+    if !stored.iter().map(|row| (row.0, row.1)).eq(replay.refunds.iter().copied()) {
+        return fault("credit_refunds", owner(), "are not the refunds of the entries");
+    }
+    Ok(())
+}

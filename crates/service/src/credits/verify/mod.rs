@@ -1,0 +1,187 @@
+//! Proving the ledger on a live database.
+//!
+//! Every account is replayed from its first entry, on one snapshot, while the service goes on
+//! writing. The replay checks each hash and each sum, builds the grants anew, and compares what
+//! comes out with the stored rows; the first row that does not fit is named.
+//!
+//! Reading order: `replay` (what the entries say), `compare` (whether the stored rows say the same),
+//! `snapshot` (one state of the database to look at).
+
+mod compare;
+mod replay;
+mod snapshot;
+
+use super::model::Account;
+use super::store::account_columns;
+use crate::boot::BootError;
+use crate::db::{DbError, Location};
+use kernel::{Credits, ExternalId};
+use replay::replay;
+use serde::Serialize;
+use snapshot::Snapshot;
+use std::fmt;
+
+/// How many accounts are listed at once.
+const ACCOUNTS_AT_ONCE: i64 = 1_000;
+
+/// What was found.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Report {
+    /// How many accounts were replayed.
+    pub accounts: u64,
+    /// How many entries.
+    pub entries: u64,
+    /// The sum of all balances: what users were given less what they spent.
+    pub balance: Credits,
+    /// The first row that does not fit, if any.
+    pub first_bad: Option<Fault>,
+}
+
+/// A row that does not fit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Fault {
+    /// The table.
+    pub table: &'static str,
+    /// The row's key.
+    pub row: String,
+    /// What is wrong with it.
+    pub rule: String,
+}
+
+impl Report {
+    /// Whether everything fits.
+    #[must_use]
+    pub const fn is_sound(&self) -> bool {
+        self.first_bad.is_none()
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { accounts, entries, balance, first_bad } = self;
+        match first_bad {
+            None => write!(
+                f,
+                "The ledger is sound: {accounts} accounts, {entries} entries, {balance} credits in all."
+            ),
+            Some(Fault { table, row, rule }) => {
+                write!(
+                    f,
+                    "The ledger is NOT sound: {table} {row}: {rule} (after {accounts} accounts, {entries} entries)."
+                )
+            }
+        }
+    }
+}
+
+/// Why an account was not passed.
+enum Halt {
+    Fault(Fault),
+    Db(DbError),
+}
+
+impl From<DbError> for Halt {
+    fn from(error: DbError) -> Self {
+        Self::Db(error)
+    }
+}
+
+fn fault<T>(table: &'static str, row: impl fmt::Display, rule: impl Into<String>) -> Result<T, Halt> {
+    Err(Halt::Fault(Fault { table, row: row.to_string(), rule: rule.into() }))
+}
+
+/// Replays one user's account, or all.
+///
+/// # Errors
+/// [`BootError`] when the database cannot be read, or the user is unknown.
+pub async fn verify(location: &Location, user: Option<&ExternalId>) -> Result<Report, BootError> {
+    let mut snapshot = Snapshot::open(location).await?;
+    let mut report = Report::default();
+    match run(&mut snapshot, user, &mut report).await {
+        Ok(()) => Ok(report),
+        Err(Halt::Fault(fault)) => Ok(Report { first_bad: Some(fault), ..report }),
+        Err(Halt::Db(error)) => Err(error.into()),
+    }
+}
+
+async fn run(snapshot: &mut Snapshot, user: Option<&ExternalId>, report: &mut Report) -> Result<(), Halt> {
+    if let Some(user) = user {
+        let sql = "SELECT id FROM users WHERE auth0_id = $1";
+        let found = snapshot.query_text::<i64>(sql, user.as_str()).await?;
+        let Some(id) = found.first() else {
+            return Err(Halt::Db(DbError::Unavailable(format!("there is no user {user}"))));
+        };
+        let sql = concat!("SELECT ", account_columns!(), " FROM credit_accounts WHERE user_id = $1");
+        return match accounts(snapshot, sql, &[*id]).await?.pop() {
+            Some(account) => replay(snapshot, account, report).await,
+            None => fault("credit_accounts", id, "a user has no account"),
+        };
+    }
+    orphans(snapshot).await?;
+    let mut after = i64::MIN;
+    loop {
+        let sql = concat!(
+            "SELECT ",
+            account_columns!(),
+            " FROM credit_accounts WHERE user_id > $1 ORDER BY user_id LIMIT $2"
+        );
+        let listed = accounts(snapshot, sql, &[after, ACCOUNTS_AT_ONCE]).await?;
+        let Some(last) = listed.last() else { return Ok(()) };
+        after = last.user.0;
+        for account in listed {
+            replay(snapshot, account, report).await?;
+        }
+    }
+}
+
+/// Reads accounts; one that cannot be read is a fault, and named.
+async fn accounts(snapshot: &mut Snapshot, sql: &str, values: &[i64]) -> Result<Vec<Account>, Halt> {
+    let why = match snapshot.try_query::<Account>(sql, values).await {
+        Err(DbError::Internal(why)) => why,
+        read => return read.map_err(Halt::Db),
+    };
+    for user in snapshot.query::<i64>("SELECT user_id FROM credit_accounts ORDER BY user_id", &[]).await? {
+        let sql = concat!("SELECT ", account_columns!(), " FROM credit_accounts WHERE user_id = $1");
+        if snapshot.try_query::<Account>(sql, &[user]).await.is_err() {
+            return fault("credit_accounts", format!("of user {user}"), format!("cannot be read: {why}"));
+        }
+    }
+    Err(Halt::Db(DbError::Internal(why)))
+}
+
+/// Rows that belong to no account, which the replay of accounts would never see.
+async fn orphans(snapshot: &mut Snapshot) -> Result<(), Halt> {
+    let unowned: [(&'static str, &'static str); 7] = [
+        ("users", "SELECT id FROM users WHERE id NOT IN (SELECT user_id FROM credit_accounts) LIMIT 1"),
+        (
+            "credit_accounts",
+            "SELECT user_id FROM credit_accounts WHERE user_id NOT IN (SELECT id FROM users) LIMIT 1",
+        ),
+        (
+            "credit_entries",
+            "SELECT DISTINCT user_id FROM credit_entries WHERE user_id NOT IN (SELECT user_id FROM credit_accounts) LIMIT 1",
+        ),
+        (
+            "credit_grants",
+            "SELECT user_id FROM credit_grants WHERE user_id NOT IN (SELECT user_id FROM credit_accounts) LIMIT 1",
+        ),
+        (
+            "credit_references",
+            "SELECT user_id FROM credit_references WHERE user_id NOT IN (SELECT user_id FROM credit_accounts) LIMIT 1",
+        ),
+        (
+            "credit_refunds",
+            "SELECT user_id FROM credit_refunds WHERE user_id NOT IN (SELECT user_id FROM credit_accounts) LIMIT 1",
+        ),
+        (
+            "credit_expiries",
+            "SELECT user_id FROM credit_expiries WHERE user_id NOT IN (SELECT user_id FROM credit_accounts) LIMIT 1",
+        ),
+    ];
+    for (table, sql) in unowned {
+        if let Some(user) = snapshot.query::<i64>(sql, &[]).await?.first() {
+            return fault(table, format!("of user {user}"), "belongs to no account");
+        }
+    }
+    Ok(())
+}

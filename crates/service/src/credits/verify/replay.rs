@@ -1,0 +1,252 @@
+//! What the entries of an account say, from the first to the last.
+
+use super::compare::{compare_expiries, compare_grants, compare_lists};
+use super::snapshot::Snapshot;
+use super::{Halt, Report, fault};
+use crate::credits::chain;
+use crate::credits::model::{Account, Entry, EntryKind, Grant};
+use crate::credits::store::entry_columns;
+use crate::db::{DbError, FromRow, Row};
+use kernel::{Credits, Timestamp, UserRowId};
+use std::collections::BTreeMap;
+
+/// How many entries are read at once.
+const ENTRIES_AT_ONCE: i64 = 5_000;
+
+/// What the entries say so far.
+pub(super) struct Replay {
+    pub(super) user: UserRowId,
+    pub(super) seq: i64,
+    pub(super) balance: Credits,
+    pub(super) credits_total: Credits,
+    pub(super) head: [u8; 32],
+    pub(super) at: Timestamp,
+    pub(super) grants: BTreeMap<i64, Grant>,
+    pub(super) references: Vec<(String, i64)>,
+    /// What was spent by each entry that can be refunded, less its refunds.
+    pub(super) refundable: BTreeMap<i64, i64>,
+    pub(super) refunds: Vec<(i64, i64)>,
+}
+
+/// Replays an account and compares what comes out with the stored rows.
+pub(super) async fn replay(
+    snapshot: &mut Snapshot,
+    account: Account,
+    report: &mut Report,
+) -> Result<(), Halt> {
+    let mut replay = Replay {
+        user: account.user,
+        seq: 0,
+        balance: Credits::ZERO,
+        credits_total: Credits::ZERO,
+        head: [0; 32],
+        at: Timestamp::default(),
+        grants: BTreeMap::new(),
+        references: Vec::new(),
+        refundable: BTreeMap::new(),
+        refunds: Vec::new(),
+    };
+    loop {
+        let sql = concat!(
+            "SELECT ",
+            entry_columns!(),
+            ", counter_account FROM credit_entries WHERE user_id = $1 AND seq > $2 ORDER BY seq LIMIT $3"
+        );
+        let rows =
+            snapshot.try_query::<StoredEntry>(sql, &[account.user.0, replay.seq, ENTRIES_AT_ONCE]).await;
+        let rows = match rows {
+            Ok(rows) => rows,
+            Err(DbError::Internal(why)) => return unreadable(snapshot, account.user, replay.seq, &why).await,
+            Err(error) => return Err(error.into()),
+        };
+        if rows.is_empty() {
+            break;
+        }
+        for stored in rows {
+            replay.entry(&stored)?;
+            report.entries += 1;
+        }
+    }
+    replay.compare(&account)?;
+    compare_grants(snapshot, &replay).await?;
+    compare_expiries(snapshot, &replay).await?;
+    compare_lists(snapshot, &replay).await?;
+    report.accounts += 1;
+    report.balance = report.balance.checked_add(account.balance).unwrap_or(report.balance);
+    Ok(())
+}
+
+/// Finds which entry cannot be read at all.
+async fn unreadable(snapshot: &mut Snapshot, user: UserRowId, after: i64, why: &str) -> Result<(), Halt> {
+    let sql = "SELECT seq FROM credit_entries WHERE user_id = $1 AND seq > $2 ORDER BY seq LIMIT $3";
+    for seq in snapshot.query::<i64>(sql, &[user.0, after, ENTRIES_AT_ONCE]).await? {
+        let sql = concat!(
+            "SELECT ",
+            entry_columns!(),
+            ", counter_account FROM credit_entries WHERE user_id = $1 AND seq = $2"
+        );
+        if snapshot.try_query::<StoredEntry>(sql, &[user.0, seq]).await.is_err() {
+            return fault("credit_entries", format!("txn_{user}_{seq}"), format!("cannot be read: {why}"));
+        }
+    }
+    fault("credit_entries", format!("of user {user} after {after}"), format!("cannot be read: {why}"))
+}
+
+/// An entry with the texts as they are stored: the column that its type already says, and those
+/// that are read into values, of which the hash covers only the values.
+struct StoredEntry {
+    entry: Entry,
+    counter_account: String,
+    funded_by: String,
+    grant_terms: Option<String>,
+}
+
+impl FromRow for StoredEntry {
+    fn from_row(row: &Row<'_>) -> Result<Self, DbError> {
+        Ok(Self {
+            entry: Entry::from_row(row)?,
+            counter_account: row.text(21)?,
+            funded_by: row.text(13)?,
+            grant_terms: row.optional_text(14)?,
+        })
+    }
+}
+
+impl Replay {
+    fn entry(&mut self, stored: &StoredEntry) -> Result<(), Halt> {
+        let entry = &stored.entry;
+        let bad = |rule: &str| fault("credit_entries", entry.transaction_id(), rule);
+        if entry.seq != self.seq + 1 {
+            return bad("the entry before it is missing");
+        }
+        if entry.prev_hash != self.head {
+            return bad("prev_hash is not the hash of the entry before it");
+        }
+        if entry.hash != chain::hash(entry) {
+            return bad("hash is not the hash of the row");
+        }
+        if entry.kind.counter_account() != stored.counter_account {
+            return bad("counter_account is not that of its type");
+        }
+        if chain::funded_by_text(&entry.funded_by) != stored.funded_by
+            || chain::grant_terms_text(entry) != stored.grant_terms
+        {
+            return bad("funded_by or grant_terms is not written as it was hashed");
+        }
+        if entry.balance_before != self.balance {
+            return bad("balance_before is not the balance_after of the entry before it");
+        }
+        if entry.balance_before.checked_add(entry.amount) != Some(entry.balance_after) {
+            return bad("balance_after is not balance_before and amount together");
+        }
+        if entry.balance_after < Credits::ZERO {
+            return bad("the balance is below zero");
+        }
+        if entry.created_at < self.at {
+            return bad("it happened before the entry before it");
+        }
+        self.move_grants(entry)?;
+        self.seq = entry.seq;
+        self.balance = entry.balance_after;
+        self.head = entry.hash;
+        self.at = entry.created_at;
+        self.references.extend(entry.cause.reference_id.clone().map(|reference| (reference, entry.seq)));
+        Ok(())
+    }
+
+    /// Does to the grants what the entry says that it did.
+    fn move_grants(&mut self, entry: &Entry) -> Result<(), Halt> {
+        let bad = |rule: &str| fault("credit_entries", entry.transaction_id(), rule);
+        let parts: i64 = entry.funded_by.iter().map(|(_, part)| part.micro()).sum();
+        let issued = entry.grant.as_ref().map_or(0, |terms| terms.amount);
+        let amount = entry.amount.micro();
+        let fits = match entry.kind {
+            EntryKind::Recharge | EntryKind::Grant => amount > 0 && issued == amount && parts == 0,
+            EntryKind::Consume | EntryKind::Capture | EntryKind::Expire => {
+                amount < 0 && parts == -amount && entry.grant.is_none()
+            }
+            EntryKind::Refund => amount > 0 && parts + issued == amount,
+            EntryKind::Reversal | EntryKind::Adjust => return bad("a type that is not written yet"),
+        };
+        if !fits {
+            return bad("funded_by and the issued grant do not sum to amount");
+        }
+        let sign = if amount < 0 { -1 } else { 1 };
+        for (seq, part) in &entry.funded_by {
+            let Some(grant) = self.grants.get_mut(seq) else {
+                return bad("funded_by names a grant that was never issued");
+            };
+            let expires = entry.kind == EntryKind::Expire;
+            if expires != grant.expired(entry.created_at) {
+                return bad(if expires {
+                    "it ends a grant before its time"
+                } else {
+                    "it uses a grant that has ended"
+                });
+            }
+            let remaining = grant.remaining.micro() + sign * part.micro();
+            if part.micro() <= 0 || remaining < 0 || remaining > grant.amount.micro() {
+                return bad("a grant would have less than nothing or more than was given");
+            }
+            grant.remaining = Credits::from_micro(remaining);
+        }
+        match entry.kind {
+            EntryKind::Consume | EntryKind::Capture => {
+                self.refundable.insert(entry.seq, -amount);
+            }
+            EntryKind::Refund => {
+                let original = entry.cause.reverses.unwrap_or(0);
+                let Some(left) = self.refundable.get_mut(&original).filter(|left| **left >= amount) else {
+                    return bad("it refunds more than was spent");
+                };
+                *left -= amount;
+                self.refunds.push((original, entry.seq));
+            }
+            EntryKind::Recharge | EntryKind::Grant => {
+                let total = self.credits_total.checked_add(entry.amount);
+                self.credits_total = total.unwrap_or(self.credits_total);
+            }
+            _ => {}
+        }
+        if let Some(terms) = &entry.grant {
+            let amount = Credits::from_micro(terms.amount);
+            self.grants.insert(
+                entry.seq,
+                Grant {
+                    seq: entry.seq,
+                    source: terms.source,
+                    amount,
+                    remaining: amount,
+                    priority: terms.priority,
+                    effective_at: Timestamp::from_micros(terms.effective_at),
+                    expires_at: terms.expires_at.map(Timestamp::from_micros),
+                },
+            );
+        }
+        Ok(())
+    }
+
+    fn compare(&self, account: &Account) -> Result<(), Halt> {
+        let bad = |rule: &str| fault("credit_accounts", format!("of user {}", account.user), rule);
+        let left: i64 = self.grants.values().map(|grant| grant.remaining.micro()).sum();
+        if account.seq != self.seq {
+            return bad("seq is not the number of its entries");
+        }
+        if account.balance != self.balance {
+            return bad("balance is not the sum of its entries");
+        }
+        if left != self.balance.micro() {
+            return bad("the grants' remaining credits do not sum to the balance");
+        }
+        if account.head != self.head {
+            return bad("head_hash is not the hash of its last entry");
+        }
+        if account.credits_total != self.credits_total {
+            return bad("credits_total is not the sum of what was given");
+        }
+        if account.held != Credits::ZERO {
+            return bad("held credits without a hold");
+        }
+        Ok(())
+    }
+}
