@@ -306,8 +306,9 @@ impl Operations {
 /// Redoc's own bundle, so that the page needs no network (MIT, see `assets/README.md`).
 const REDOC: &[u8] = include_bytes!("../../assets/redoc.standalone.js");
 const REDOC_PAGE: &str = include_str!("../../assets/redoc.html");
+const REDOC_START: &str = include_str!("../../assets/redoc-start.js");
 /// Everything comes from here; the pages bring their styles inline, and Redoc searches in a worker.
-const PAGE_POLICY: &str = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; \
+const PAGE_POLICY: &str = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; font-src 'self' data:; \
     worker-src 'self' blob:; script-src 'self'; connect-src 'self'; frame-ancestors 'none'; base-uri 'none'";
 
 /// `/openapi.json`, `/docs` (Swagger UI) and `/redoc`.
@@ -318,6 +319,7 @@ pub fn pages(document: &OpenApi) -> Router<Arc<App>> {
     Router::new()
         .merge(swagger)
         .route("/redoc", get(|| async { of_type("text/html; charset=utf-8", REDOC_PAGE) }))
+        .route("/redoc/start.js", get(|| async { of_type("text/javascript; charset=utf-8", REDOC_START) }))
         .route(
             "/redoc/redoc.standalone.js",
             get(|| async { of_type("text/javascript; charset=utf-8", REDOC) }),

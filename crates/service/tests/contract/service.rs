@@ -72,7 +72,7 @@ both_engines! {
     }
 
     async fn the_pages_load_nothing_from_elsewhere(app: TestApp) {
-        for path in ["/docs/", "/redoc", "/redoc/redoc.standalone.js", "/docs/swagger-ui.css", "/docs/swagger-ui-bundle.js", "/docs/swagger-initializer.js"] {
+        for path in ["/docs/", "/redoc", "/redoc/redoc.standalone.js", "/redoc/start.js", "/docs/swagger-ui.css", "/docs/swagger-ui-bundle.js", "/docs/swagger-initializer.js"] {
             let page = app.anon.get(path).await;
             assert_eq!(page.status, 200, "{path}");
             assert!(page.header("content-security-policy").is_some_and(|policy| policy.starts_with("default-src 'self'")), "{path}");
