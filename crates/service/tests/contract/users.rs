@@ -199,7 +199,7 @@ both_engines! {
             answer.refuses_field(&["body", "auth0_id"], "must not be 1 to 15 digits alone, which is how a row id is named");
         }
         assert_eq!(app.backend.get(&format!("/api/v1/users/{row}")).await.data()["auth0_id"], "auth0|alice");
-        app.backend.get(&format!("/api/v1/users/0{row}")).await.with(404);
+        assert_eq!(app.backend.get(&format!("/api/v1/users/0{row}")).await.with(404)["error_code"], "UserNotFoundException");
         let google = app.user("107851234567890123456");
         google.ensure().await;
         assert_eq!(google.get(&google.own("")).await.data()["auth0_id"], "107851234567890123456");
