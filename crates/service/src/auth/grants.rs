@@ -28,8 +28,8 @@ pub enum Own {
 
 /// One thing that may be done to a user.
 pub trait Permission: Send + Sync + 'static {
-    /// What a service key needs.
-    const SCOPE: Scope;
+    /// What a service key needs, all of it.
+    const SCOPES: &'static [Scope];
     /// Whether a user may do it to itself.
     const OWN: Own;
     /// Whether the effect itself refuses a deleted user, so that a remembered row id will do.
@@ -141,8 +141,10 @@ const fn caller_is_plain(caller: &Caller) -> bool {
 fn allow<P: Permission>(app: &App, principal: &Principal) -> Result<(), ApiError> {
     let allowed = principal.is_admin()
         || match principal {
-            Principal::Service(_) if principal.has(P::SCOPE) => true,
-            Principal::Service(_) => return Err(lacking(P::SCOPE)),
+            Principal::Service(_) => match P::SCOPES.iter().find(|scope| !principal.has(**scope)) {
+                None => true,
+                Some(scope) => return Err(lacking(*scope)),
+            },
             Principal::User(_) => match P::OWN {
                 Own::Yes => true,
                 Own::No => false,
@@ -195,14 +197,14 @@ async fn path_parameter(parts: &mut Parts, app: &Arc<App>, name: &str) -> Result
         .map_or_else(String::new, |(_, value)| value.to_owned()))
 }
 
-/// Makes permissions: name, scope, whether a user may do it to itself, whether a remembered row will do.
+/// Makes permissions: name, scopes, whether a user may do it to itself, whether a remembered row will do.
 macro_rules! permissions {
-    ($($(#[$doc:meta])* $alias:ident = $name:ident($scope:ident, $own:ident, $remembered:literal);)+) => {$(
+    ($($(#[$doc:meta])* $alias:ident = $name:ident($($scope:ident)&+, $own:ident, $remembered:literal);)+) => {$(
         $(#[$doc])*
         pub struct $name;
 
         impl Permission for $name {
-            const SCOPE: Scope = Scope::$scope;
+            const SCOPES: &'static [Scope] = &[$(Scope::$scope),+];
             const OWN: Own = Own::$own;
             const REMEMBERED: bool = $remembered;
         }
@@ -235,6 +237,8 @@ permissions! {
     CanReadSessions = ReadSessions(SessionsRead, Yes, false);
     /// May begin a session of the user.
     CanCreateSession = CreateSession(SessionsWrite, Yes, true);
+    /// May watch the user's balance and usage.
+    CanWatchUser = WatchUser(CreditsRead & UsageRead, Yes, false);
     /// May change a session.
     CanWriteSessions = WriteSessions(SessionsWrite, Yes, false);
 }
