@@ -141,9 +141,9 @@ const fn caller_is_plain(caller: &Caller) -> bool {
 fn allow<P: Permission>(app: &App, principal: &Principal) -> Result<(), ApiError> {
     let allowed = principal.is_admin()
         || match principal {
-            Principal::Service(_) => match P::SCOPES.iter().find(|scope| !principal.has(**scope)) {
+            Principal::Service(_) => match lacked::<P>(principal) {
                 None => true,
-                Some(scope) => return Err(lacking(*scope)),
+                Some(scope) => return Err(lacking(scope)),
             },
             Principal::User(_) => match P::OWN {
                 Own::Yes => true,
@@ -156,6 +156,11 @@ fn allow<P: Permission>(app: &App, principal: &Principal) -> Result<(), ApiError
     } else {
         Err(ApiError::forbidden("A user cannot do this; it needs a service key or an admin"))
     }
+}
+
+/// The first scope of a permission that a service key does not have.
+fn lacked<P: Permission>(principal: &Principal) -> Option<Scope> {
+    P::SCOPES.iter().copied().find(|scope| !principal.has(*scope))
 }
 
 fn lacking(scope: Scope) -> ApiError {
@@ -249,3 +254,23 @@ pub type CanReadSession = OnSession<ReadSessions>;
 pub type CanWriteSession = OnSession<WriteSessions>;
 /// May add to the session of the path.
 pub type CanAppend = OnSession<CreateSession>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::auth::ServicePrincipal;
+
+    #[test]
+    fn a_key_needs_every_scope_of_a_permission() {
+        for (scopes, wanted) in [
+            ("usage:read", Some(Scope::CreditsRead)),
+            ("credits:read", Some(Scope::UsageRead)),
+            ("credits:read usage:read", None),
+            ("admin", None),
+        ] {
+            let scopes = scopes.parse().expect("scopes");
+            let key = Principal::Service(ServicePrincipal { key_id: "k1".into(), scopes });
+            assert_eq!(lacked::<WatchUser>(&key), wanted);
+        }
+    }
+}
