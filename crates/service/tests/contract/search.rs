@@ -19,6 +19,12 @@ async fn found(actor: &Actor, q: &str) -> Vec<Value> {
     )
 }
 
+/// The dialogues of `tests/data`: role and content of each message.
+fn dialogues() -> Vec<Vec<(String, String)>> {
+    let lines = include_str!("../data/dialogues.jsonl").lines();
+    lines.map(|line| serde_json::from_str(line).expect("a dialogue")).collect()
+}
+
 both_engines! {
     async fn words_phrases_and_beginnings_are_found(app: TestApp) {
         app.alice.ensure().await;
@@ -105,6 +111,53 @@ both_engines! {
         assert_eq!(column(&of_first["data"], "content"), ["apple 10", "apple 8"]);
         assert_eq!(of_first["data"][0]["session_id"], id);
         assert_eq!(app.alice.get(&app.alice.own("/messages/search?q=apple&session_id=x")).await.status, 404);
+    }
+
+    async fn real_dialogues_are_loaded_paged_and_searched(app: TestApp) {
+        app.alice.ensure().await;
+        let dialogues = dialogues();
+        let calls: Vec<_> = dialogues.chunks(50).map(|part| {
+            let (alice, part) = (app.alice.clone(), part.to_vec());
+            tokio::spawn(async move {
+                let mut paths = Vec::new();
+                for dialogue in part {
+                    let path = session(&alice).await;
+                    let messages: Vec<Value> = dialogue.iter().map(|(role, content)| json!({"role": role, "content": content})).collect();
+                    let _ = alice.post(&format!("{path}/messages/batch"), json!({"messages": messages})).await.ok();
+                    paths.push(path);
+                }
+                paths
+            })
+        }).collect();
+        let mut paths = Vec::new();
+        for call in calls {
+            paths.extend(call.await.expect("loaded"));
+        }
+        // What was said comes back, in order and to the last character.
+        for (path, dialogue) in paths.iter().zip(&dialogues).step_by(29) {
+            let rows = app.alice.get(&format!("{path}/messages")).await.data();
+            let said: Vec<(Value, Value)> = column(&rows, "role").into_iter().zip(column(&rows, "content")).collect();
+            let expected: Vec<(Value, Value)> = dialogue.iter().map(|(role, content)| (json!(role), json!(content))).collect();
+            assert_eq!(said, expected);
+        }
+        let texts: Vec<&String> = dialogues.iter().flatten().map(|(_, content)| content).collect();
+        for word in ["lmsys", "hawaii", "the", "microsoft", "probability", "sorry", "xylophone"] {
+            let expected = texts.iter().filter(|text| {
+                text.to_lowercase().split(|c: char| !c.is_alphanumeric()).any(|part| part == word)
+            }).count();
+            let (mut hits, mut cursor) = (0, String::new());
+            loop {
+                let page = app.alice.get(&app.alice.own(&format!("/messages/search?q={word}&limit=300{cursor}"))).await.ok();
+                hits += page["data"].as_array().map_or(0, Vec::len);
+                match page["pagination"]["next_cursor"].as_str() {
+                    Some(next) => cursor = format!("&cursor={next}"),
+                    None => break,
+                }
+            }
+            assert_eq!(hits, expected, "{word}");
+        }
+        let all = app.alice.get(&app.alice.own("/sessions?limit=1000")).await.data();
+        assert_eq!(all.as_array().map(Vec::len), Some(dialogues.len()));
     }
 
     async fn what_is_no_question_is_refused(app: TestApp) {
