@@ -96,7 +96,7 @@ pub async fn build(config: Config, clock: Clock, metrics: Option<Metrics>) -> Re
     let memory = Arc::new(Accounts::default());
     let live = Live::over(&db);
     let (writer, finished) = Writer::start(&db, rules, &clock, &memory, &live)?;
-    let (_, document) = router::table();
+    let (routes, document) = router::table();
     let app = Arc::new(App {
         auth: Authenticator::new(auth(&config), clock.clone())?,
         balances: Balances::start(&db, &memory),
@@ -115,7 +115,7 @@ pub async fn build(config: Config, clock: Clock, metrics: Option<Metrics>) -> Re
     });
     let jobs = tokio::spawn(jobs::run(Arc::clone(&app)));
     let listening = listen::start(&app.db, &app.live);
-    let router = router::router(Arc::clone(&app), &document);
+    let router = router::router(Arc::clone(&app), routes, &document);
     Ok(Service { app, router, finished, jobs, listening, _claim: claim })
 }
 

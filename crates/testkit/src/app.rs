@@ -198,14 +198,15 @@ impl Site {
         self.clock.advance(by);
     }
 
-    /// Writes down every expiry that is due, as the sweeper does by and by; says how many.
+    /// Does what the jobs do by and by; says how many expiries of credits were written down.
     ///
     /// # Panics
     /// When that fails.
     pub async fn sweep(&self) -> usize {
         let app = self.running().as_ref().map(|running| Arc::clone(&running.app));
         let app = app.expect("the service runs");
-        sweeper::sweep(&app).await.expect("the sweep succeeds")
+        user_service::sessions::sweeper::sweep(&app).await.expect("the sweep of sessions succeeds");
+        sweeper::sweep(&app).await.expect("the sweep of credits succeeds")
     }
 
     /// Sends bytes that no HTTP client would, and gives everything that comes back until the

@@ -3,6 +3,8 @@
 //! They tell one story: `auth0|test123` is made, uses a model, pays for it, and is given credits. A
 //! test holds each example against the schema of its answer.
 
+mod sessions;
+
 use serde_json::{Value, json};
 
 const NOW: &str = "2025-07-27T00:11:26.479685Z";
@@ -37,7 +39,7 @@ pub fn answer(operation: &str) -> Option<Value> {
         "list_grants" => list("Retrieved 1 grants", grant()),
         "get_balance" => balance(),
         "list_transactions" => list("Retrieved 1 transactions", spending()),
-        _ => return None,
+        other => return sessions::answer(other),
     })
 }
 
