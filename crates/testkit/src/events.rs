@@ -7,8 +7,9 @@ use serde_json::Value;
 use std::collections::VecDeque;
 use std::time::Duration;
 
-/// How long an event may take on a busy machine.
-const LIMIT: Duration = Duration::from_secs(30);
+/// How long an event may take on a busy machine: less than a heartbeat, which would hide that a
+/// stream was not woken.
+const LIMIT: Duration = Duration::from_secs(12);
 
 /// One event.
 #[derive(Debug, Clone, PartialEq)]
