@@ -5,6 +5,7 @@ use crate::config::Config;
 use crate::credits::balances::Balances;
 use crate::db::Db;
 use crate::http::docs::Operations;
+use crate::live::Live;
 use crate::sessions::store::SessionRefs;
 use crate::telemetry::Metrics;
 use crate::users::store::RowIds;
@@ -24,6 +25,8 @@ pub struct App {
     pub db: Db,
     /// Changes.
     pub writer: Writer,
+    /// Whoever watches, and how it is woken.
+    pub live: Live,
     /// Balances.
     pub balances: Balances,
     /// Which row a user's id names.

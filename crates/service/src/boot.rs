@@ -11,6 +11,7 @@ use crate::http::docs::Operations;
 use crate::http::input::BODY_ROOM_BYTES;
 use crate::http::{router, server};
 use crate::jobs;
+use crate::live::{Live, listen};
 use crate::sessions::store::session_refs;
 use crate::telemetry::Metrics;
 use crate::users::store::row_ids;
@@ -48,6 +49,7 @@ pub struct Service {
     pub router: Router,
     finished: Finished,
     jobs: tokio::task::JoinHandle<()>,
+    listening: Option<tokio::task::JoinHandle<()>>,
     _claim: Option<File>,
 }
 
@@ -92,7 +94,8 @@ pub async fn build(config: Config, clock: Clock, metrics: Option<Metrics>) -> Re
         session_life: config.session_life,
     };
     let memory = Arc::new(Accounts::default());
-    let (writer, finished) = Writer::start(&db, rules, &clock, &memory)?;
+    let live = Live::over(&db);
+    let (writer, finished) = Writer::start(&db, rules, &clock, &memory, &live)?;
     let (routes, document) = router::table();
     let app = Arc::new(App {
         auth: Authenticator::new(auth(&config), clock.clone())?,
@@ -104,14 +107,16 @@ pub async fn build(config: Config, clock: Clock, metrics: Option<Metrics>) -> Re
         started_at: clock.now(),
         draining: AtomicBool::new(false),
         metrics,
+        live,
         writer,
         config,
         clock,
         db,
     });
     let jobs = tokio::spawn(jobs::run(Arc::clone(&app)));
+    let listening = listen::start(&app.db, &app.live);
     let router = router::router(Arc::clone(&app), routes, &document);
-    Ok(Service { app, router, finished, jobs, _claim: claim })
+    Ok(Service { app, router, finished, jobs, listening, _claim: claim })
 }
 
 /// The memory for large bodies, in KiB.
@@ -156,11 +161,13 @@ impl Service {
     /// Serves until `stop` resolves; then stops accepting, answers what was asked, and writes what
     /// was taken. Nothing that was accepted is lost.
     pub async fn serve(self, listener: TcpListener, stop: impl Future<Output = ()>) {
-        let Self { app, router, finished, jobs, _claim } = self;
+        let Self { app, router, finished, jobs, listening, _claim } = self;
         let draining = Arc::clone(&app);
         let stop = async move {
             stop.await;
             draining.draining.store(true, Ordering::Relaxed);
+            // Streams have no end of their own that is worth waiting for.
+            draining.live.close();
         };
         let grace = app.config.shutdown_grace;
         if !server::serve(listener, router, stop, grace).await {
@@ -173,5 +180,7 @@ impl Service {
         for lane in finished {
             let _ = tokio::time::timeout(grace, lane).await;
         }
+        // Last, so that other processes still hear of what was written meanwhile.
+        listening.inspect(tokio::task::JoinHandle::abort);
     }
 }

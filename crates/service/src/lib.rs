@@ -3,7 +3,7 @@
 //! Reading order: [`app`] (what every request can reach), [`boot`] (the only wiring), [`http`]
 //! (around every request), [`auth`] (who asks and what it may), [`db`] and [`writer`] (how rows are
 //! read and changed), then the product: [`users`], [`usage`], [`credits`], [`sessions`],
-//! [`ops`].
+//! [`live`], [`ops`].
 
 pub mod app;
 pub mod auth;
@@ -14,6 +14,7 @@ pub mod credits;
 pub mod db;
 pub mod http;
 pub mod jobs;
+pub mod live;
 pub mod measure;
 pub mod ops;
 pub mod sessions;

@@ -20,6 +20,16 @@ pub fn queue(waiting: usize) {
     metrics::gauge!("ledger_queue_commands").set(waiting as f64);
 }
 
+/// How many event streams are open.
+pub fn live_streams(open: usize) {
+    metrics::gauge!("live_streams").set(open as f64);
+}
+
+/// An event is sent to somebody who watches.
+pub fn live_event(kind: &'static str) {
+    metrics::counter!("live_events_total", "event" => kind).increment(1);
+}
+
 /// What each number means, for the metrics page.
 pub fn describe() {
     use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
@@ -32,4 +42,6 @@ pub fn describe() {
         "Time to decide and commit a batch."
     );
     describe_gauge!("ledger_queue_commands", "Commands waiting for the writer.");
+    describe_gauge!("live_streams", "Event streams that are open.");
+    describe_counter!("live_events_total", "Events sent on event streams, by kind.");
 }

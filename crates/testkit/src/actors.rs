@@ -1,6 +1,7 @@
 //! Callers: who they are, what they send, and what they get.
 
 use crate::app::Site;
+use crate::events::Events;
 use jsonwebtoken::{EncodingKey, Header, encode};
 use kernel::Timestamp;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
@@ -97,6 +98,16 @@ impl Actor {
     /// `GET`.
     pub async fn get(&self, path: &str) -> Answer {
         self.request(Method::GET, path).send().await
+    }
+
+    /// Opens a stream of events.
+    pub async fn watch(&self, path: &str) -> Events {
+        self.request(Method::GET, path).watch().await
+    }
+
+    /// Opens a stream of events as a client that comes back.
+    pub async fn watch_after(&self, path: &str, last_id: &str) -> Events {
+        self.request(Method::GET, path).header("last-event-id", last_id).watch().await
     }
 
     /// `DELETE`.
@@ -198,7 +209,13 @@ impl Request {
         let Self { site, method, path, builder } = self;
         let response = builder.send().await.unwrap_or_else(|error| panic!("{method} {path}: {error:?}"));
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
-        let body = response.bytes().await.unwrap_or_else(|error| panic!("{method} {path}: {error:?}"));
+        let streams = headers.get(CONTENT_TYPE).is_some_and(|kind| kind == "text/event-stream");
+        let body = if streams {
+            // It has no end to wait for; [`Self::watch`] reads it.
+            Default::default()
+        } else {
+            response.bytes().await.unwrap_or_else(|error| panic!("{method} {path}: {error:?}"))
+        };
         let answer = Answer { status, headers, body: body.to_vec(), asked: format!("{method} {path}") };
         let kind = answer.header(CONTENT_TYPE.as_str()).unwrap_or_default();
         // An answer to HEAD has a type, but no body.
@@ -207,6 +224,17 @@ impl Request {
             site.document.check(method.as_str(), path, status, kind, &answer.text());
         }
         answer
+    }
+}
+
+impl Request {
+    /// Sends it, and reads the answer as a stream of events.
+    ///
+    /// # Panics
+    /// When no such answer comes.
+    pub async fn watch(self) -> Events {
+        let response = self.builder.send().await;
+        Events::of(response.unwrap_or_else(|error| panic!("{}: {error:?}", self.path))).await
     }
 }
 

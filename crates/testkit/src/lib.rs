@@ -7,6 +7,7 @@
 
 pub mod actors;
 pub mod app;
+pub mod events;
 pub mod postgres;
 pub mod process;
 pub mod proxy;
@@ -14,3 +15,4 @@ pub mod schema;
 
 pub use actors::{Actor, Answer, Request};
 pub use app::{Engine, TestApp, run};
+pub use events::{Event, Events};

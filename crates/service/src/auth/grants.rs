@@ -28,8 +28,8 @@ pub enum Own {
 
 /// One thing that may be done to a user.
 pub trait Permission: Send + Sync + 'static {
-    /// What a service key needs.
-    const SCOPE: Scope;
+    /// What a service key needs, all of it.
+    const SCOPES: &'static [Scope];
     /// Whether a user may do it to itself.
     const OWN: Own;
     /// Whether the effect itself refuses a deleted user, so that a remembered row id will do.
@@ -141,8 +141,10 @@ const fn caller_is_plain(caller: &Caller) -> bool {
 fn allow<P: Permission>(app: &App, principal: &Principal) -> Result<(), ApiError> {
     let allowed = principal.is_admin()
         || match principal {
-            Principal::Service(_) if principal.has(P::SCOPE) => true,
-            Principal::Service(_) => return Err(lacking(P::SCOPE)),
+            Principal::Service(_) => match lacked::<P>(principal) {
+                None => true,
+                Some(scope) => return Err(lacking(scope)),
+            },
             Principal::User(_) => match P::OWN {
                 Own::Yes => true,
                 Own::No => false,
@@ -154,6 +156,11 @@ fn allow<P: Permission>(app: &App, principal: &Principal) -> Result<(), ApiError
     } else {
         Err(ApiError::forbidden("A user cannot do this; it needs a service key or an admin"))
     }
+}
+
+/// The first scope of a permission that a service key does not have.
+fn lacked<P: Permission>(principal: &Principal) -> Option<Scope> {
+    P::SCOPES.iter().copied().find(|scope| !principal.has(*scope))
 }
 
 fn lacking(scope: Scope) -> ApiError {
@@ -195,14 +202,14 @@ async fn path_parameter(parts: &mut Parts, app: &Arc<App>, name: &str) -> Result
         .map_or_else(String::new, |(_, value)| value.to_owned()))
 }
 
-/// Makes permissions: name, scope, whether a user may do it to itself, whether a remembered row will do.
+/// Makes permissions: name, scopes, whether a user may do it to itself, whether a remembered row will do.
 macro_rules! permissions {
-    ($($(#[$doc:meta])* $alias:ident = $name:ident($scope:ident, $own:ident, $remembered:literal);)+) => {$(
+    ($($(#[$doc:meta])* $alias:ident = $name:ident($($scope:ident)&+, $own:ident, $remembered:literal);)+) => {$(
         $(#[$doc])*
         pub struct $name;
 
         impl Permission for $name {
-            const SCOPE: Scope = Scope::$scope;
+            const SCOPES: &'static [Scope] = &[$(Scope::$scope),+];
             const OWN: Own = Own::$own;
             const REMEMBERED: bool = $remembered;
         }
@@ -235,6 +242,8 @@ permissions! {
     CanReadSessions = ReadSessions(SessionsRead, Yes, false);
     /// May begin a session of the user.
     CanCreateSession = CreateSession(SessionsWrite, Yes, true);
+    /// May watch the user's balance and usage.
+    CanWatchUser = WatchUser(CreditsRead & UsageRead, Yes, false);
     /// May change a session.
     CanWriteSessions = WriteSessions(SessionsWrite, Yes, false);
 }
@@ -245,3 +254,23 @@ pub type CanReadSession = OnSession<ReadSessions>;
 pub type CanWriteSession = OnSession<WriteSessions>;
 /// May add to the session of the path.
 pub type CanAppend = OnSession<CreateSession>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::auth::ServicePrincipal;
+
+    #[test]
+    fn a_key_needs_every_scope_of_a_permission() {
+        for (scopes, wanted) in [
+            ("usage:read", Some(Scope::CreditsRead)),
+            ("credits:read", Some(Scope::UsageRead)),
+            ("credits:read usage:read", None),
+            ("admin", None),
+        ] {
+            let scopes = scopes.parse().expect("scopes");
+            let key = Principal::Service(ServicePrincipal { key_id: "k1".into(), scopes });
+            assert_eq!(lacked::<WatchUser>(&key), wanted);
+        }
+    }
+}

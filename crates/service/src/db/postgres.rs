@@ -3,16 +3,21 @@
 use super::{DbError, FromRow, Row, Rows, Value, Weigh};
 use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime};
 use futures_util::TryStreamExt as _;
+use std::future::poll_fn;
 use std::pin::pin;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::task::JoinHandle;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
+use tokio_postgres::{AsyncMessage, Client, Notification};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 /// How long to wait for a free connection, and for a new one to open.
 const WAIT: Duration = Duration::from_secs(5);
+/// How long a connection outside the pool may be quiet before its peer is asked whether it is there.
+const QUIET_MAX: Duration = Duration::from_secs(30);
 /// Set statements are planned once, not for every batch. How long a statement may run, and wait for a lock; past it the request fails and nothing is kept.
 const SESSION: &str = "-c plan_cache_mode=force_generic_plan -c statement_timeout=20000 -c lock_timeout=5000 -c idle_in_transaction_session_timeout=20000";
 
@@ -20,6 +25,28 @@ const SESSION: &str = "-c plan_cache_mode=force_generic_plan -c statement_timeou
 #[derive(Clone)]
 pub struct Postgres {
     pool: Pool,
+    /// How to open a connection outside the pool.
+    way: Arc<(tokio_postgres::Config, MakeRustlsConnect)>,
+}
+
+/// A connection outside the pool, which also hears notifications; closed when dropped.
+pub struct Line {
+    /// What can be asked over it.
+    pub client: Client,
+    carried: JoinHandle<()>,
+}
+
+impl Line {
+    /// Waits until the connection is gone.
+    pub async fn ended(&mut self) {
+        let _ = (&mut self.carried).await;
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        self.carried.abort();
+    }
 }
 
 impl Postgres {
@@ -32,8 +59,12 @@ impl Postgres {
             .map_err(|e| DbError::Unavailable(format!("the connection string is not valid: {e}")))?;
         let options = config.get_options().map_or(SESSION.to_owned(), |own| format!("{SESSION} {own}"));
         config.options(options).application_name("user-service").connect_timeout(WAIT);
-        let manager =
-            Manager::from_config(config, tls()?, ManagerConfig { recycling_method: RecyclingMethod::Fast });
+        let tls = tls()?;
+        let manager = Manager::from_config(
+            config.clone(),
+            tls.clone(),
+            ManagerConfig { recycling_method: RecyclingMethod::Fast },
+        );
         let pool = Pool::builder(manager)
             .max_size(pool_size)
             .wait_timeout(Some(WAIT))
@@ -41,7 +72,7 @@ impl Postgres {
             .runtime(Runtime::Tokio1)
             .build()
             .map_err(|e| DbError::Internal(e.to_string()))?;
-        let db = Self { pool };
+        let db = Self { pool, way: Arc::new((config, tls)) };
         drop(db.connection().await?);
         Ok(db)
     }
@@ -56,6 +87,36 @@ impl Postgres {
             let cause = e.source().and_then(|s| s.source()).map(|s| format!(": {s}")).unwrap_or_default();
             DbError::Unavailable(format!("{e}{cause}"))
         })
+    }
+
+    /// Opens a connection outside the pool, under a name of its own; `heard` is called with each
+    /// notification of the channels that it listens to.
+    ///
+    /// # Errors
+    /// [`DbError::Unavailable`].
+    pub async fn line(
+        &self,
+        name: &str,
+        mut heard: impl FnMut(Notification) + Send + 'static,
+    ) -> Result<Line, DbError> {
+        let (mut config, tls) = (*self.way).clone();
+        // Nothing may be said on it for long; a peer that went without a word is noticed all the same.
+        config
+            .application_name(name)
+            .keepalives_idle(QUIET_MAX)
+            .keepalives_interval(WAIT)
+            .keepalives_retries(3);
+        let opened = tokio::time::timeout(WAIT, config.connect(tls)).await;
+        let opened = opened.map_err(|_| DbError::Unavailable("it does not answer in time".to_owned()))?;
+        let (client, mut connection) = opened.map_err(|e| DbError::Unavailable(e.to_string()))?;
+        let carried = tokio::spawn(async move {
+            while let Some(Ok(message)) = poll_fn(|context| connection.poll_message(context)).await {
+                if let AsyncMessage::Notification(notification) = message {
+                    heard(notification);
+                }
+            }
+        });
+        Ok(Line { client, carried })
     }
 
     /// Closes every connection that waits in the pool, because one of them may be within a transaction.

@@ -179,6 +179,7 @@ fn complete_operation(method: &Method, operation: &mut Operation) {
     let has_body = operation.request_body.is_some();
     let name = operation.operation_id.clone().unwrap_or_default();
     let switchable = matches!(name.as_str(), "create_dev_token" | "get_metrics");
+    let watched = matches!(name.as_str(), "watch_session" | "watch_user");
     let parameters = operation.parameters.get_or_insert_default();
     let takes_something = has_body || !parameters.is_empty();
     let in_path = parameters
@@ -211,6 +212,7 @@ fn complete_operation(method: &Method, operation: &mut Operation) {
         (413, has_body, "The body is larger than 1 MiB, a batch larger than 16 MiB."),
         (415, has_body, "The body is not JSON."),
         (422, keyed, "The idempotency key was used before with a different request."),
+        (429, watched, "The user has 20 event streams open; `Retry-After` says when to try again."),
         (431, true, "The header is larger than 16 KiB."),
         (500, true, "A bug; the body says nothing of the inside."),
         (503, true, "The database is down or too much is waiting; `Retry-After` says when to try again."),
@@ -240,7 +242,7 @@ fn complete_operation(method: &Method, operation: &mut Operation) {
                 header("Idempotent-Replayed", "`true` when this is the answer to an earlier request.")
             }
             "401" => header("WWW-Authenticate", "`Bearer …`"),
-            "503" => header("Retry-After", "Seconds until trying again makes sense."),
+            "429" | "503" => header("Retry-After", "Seconds until trying again makes sense."),
             _ => {}
         }
     }

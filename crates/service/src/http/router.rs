@@ -5,7 +5,9 @@ use crate::auth::api as auth;
 use crate::config::CorsOrigins;
 use crate::http::{ApiError, around, docs};
 use crate::sessions::{api as sessions, memory, messages, search};
-use crate::{credits::api as credits, ops, usage::api as usage, usage::batch, users::api as users};
+use crate::{
+    credits::api as credits, live::api as live, ops, usage::api as usage, usage::batch, users::api as users,
+};
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode};
 use axum::{Router, middleware};
 use std::sync::Arc;
@@ -49,6 +51,8 @@ pub fn table() -> (Router<Arc<App>>, OpenApi) {
         .routes(routes!(memory::add_memory, memory::list_memories))
         .routes(routes!(memory::delete_memory))
         .routes(routes!(search::search_messages))
+        .routes(routes!(live::watch_session))
+        .routes(routes!(live::watch_user))
         .split_for_parts();
     (router, docs::complete(document))
 }
@@ -74,6 +78,7 @@ fn cors(app: &App) -> CorsLayer {
             named("x-api-key"),
             named("x-request-id"),
             named("idempotency-key"),
+            named("last-event-id"),
             named("traceparent"),
         ]))
         .expose_headers([named("x-request-id"), named("idempotent-replayed"), named("retry-after")])

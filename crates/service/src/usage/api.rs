@@ -402,7 +402,7 @@ fn counts() -> ObjectBuilder {
 
 /// A sum of credits that may pass what one amount may be; exact all the same.
 #[derive(Debug)]
-struct WideCredits(i128);
+pub struct WideCredits(pub i128);
 
 impl Serialize for WideCredits {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

@@ -9,7 +9,7 @@
 //! own with every account in memory, [`postgres`] with optimistic versions, so that replicas share
 //! one database.
 //!
-//! What always holds: an answer is sent after its commit reached the disk; an idempotency key is
+//! What always holds: an answer is sent after its commit reached the disk, and whoever watches is woken after it too; an idempotency key is
 //! committed with its effect; a failed batch changes nothing, and is tried again command by
 //! command, so that one bad command cannot fail another.
 
@@ -28,6 +28,7 @@ pub use plan::{Changes, Rules, Working};
 
 use crate::credits::memory::Accounts;
 use crate::db::{Db, DbError};
+use crate::live::Live;
 use bytes::Bytes;
 use kernel::Clock;
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
@@ -67,6 +68,7 @@ impl Writer {
         rules: Rules,
         clock: &Clock,
         memory: &Arc<Accounts>,
+        live: &Live,
     ) -> Result<(Self, Finished), DbError> {
         let mut lanes = Vec::new();
         let mut finished = Vec::new();
@@ -78,8 +80,13 @@ impl Writer {
             let (lane, queue) = mpsc::channel(QUEUE_MAX);
             let (done, ended) = oneshot::channel();
             match db {
-                Db::Sqlite(db) => sqlite::start(db, rules, clock.clone(), Arc::clone(memory), queue, done)?,
-                Db::Postgres(db) => postgres::start(db.clone(), rules, clock.clone(), queue, done),
+                Db::Sqlite(db) => {
+                    let shared = (Arc::clone(memory), live.clone());
+                    sqlite::start(db, rules, clock.clone(), shared, queue, done)?;
+                }
+                Db::Postgres(db) => {
+                    postgres::start(db.clone(), rules, clock.clone(), live.clone(), queue, done);
+                }
             }
             lanes.push(lane);
             finished.push(ended);

@@ -13,6 +13,7 @@ use super::{BATCH_MAX, FORGET_KEYS, IdempotencyKey, Job, Reply, Waiting, WriteEr
 use crate::credits::{self, ACCOUNTS_MAX, Account};
 use crate::db::postgres::Postgres;
 use crate::db::{DbError, write};
+use crate::live::Live;
 use crate::measure;
 use crate::{sessions, usage, users};
 use deadpool_postgres::Object;
@@ -33,10 +34,11 @@ pub fn start(
     db: Postgres,
     rules: Rules,
     clock: Clock,
+    live: Live,
     mut queue: mpsc::Receiver<Waiting>,
     done: oneshot::Sender<()>,
 ) {
-    let mut lane = Lane { db, rules, clock, ids: Ids::default(), accounts: HashMap::new() };
+    let mut lane = Lane { db, rules, clock, live, ids: Ids::default(), accounts: HashMap::new() };
     tokio::spawn(async move {
         let mut batch = Vec::with_capacity(BATCH_MAX);
         while queue.recv_many(&mut batch, BATCH_MAX).await > 0 {
@@ -80,6 +82,7 @@ struct Lane {
     db: Postgres,
     rules: Rules,
     clock: Clock,
+    live: Live,
     ids: Ids,
     accounts: HashMap<UserRowId, Account>,
 }
@@ -194,6 +197,7 @@ impl Lane {
         }
         drop(writes);
         self.remember(working.accounts);
+        self.live.touched(&changes);
         let unsure = |reply: &Result<Reply, WriteError>| {
             remembered && matches!(reply, Err(WriteError::Credits(_) | WriteError::UsageUser(..)))
         };

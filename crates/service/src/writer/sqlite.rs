@@ -10,6 +10,7 @@ use super::plan::{Changes, Plan, Rules, StoredAnswer, Working};
 use super::{BATCH_MAX, FORGET_KEYS, IdempotencyKey, Job, Reply, Waiting, WriteError, batches};
 use crate::credits::memory::Accounts;
 use crate::db::DbError;
+use crate::live::Live;
 use crate::measure;
 use crate::{credits, db, sessions, usage, users};
 use kernel::Clock;
@@ -27,12 +28,12 @@ pub fn start(
     db: &db::sqlite::Sqlite,
     rules: Rules,
     clock: Clock,
-    memory: Arc<Accounts>,
+    (memory, live): (Arc<Accounts>, Live),
     mut queue: mpsc::Receiver<Waiting>,
     done: oneshot::Sender<()>,
 ) -> Result<(), DbError> {
     let connection = db.writing_connection()?;
-    let mut engine = Engine { connection, rules, clock, ids: Ids::default(), memory };
+    let mut engine = Engine { connection, rules, clock, ids: Ids::default(), memory, live };
     std::thread::Builder::new()
         .name("writer".to_owned())
         .spawn(move || {
@@ -67,6 +68,7 @@ struct Engine {
     clock: Clock,
     ids: Ids,
     memory: Arc<Accounts>,
+    live: Live,
 }
 
 impl Engine {
@@ -119,6 +121,7 @@ impl Engine {
         }
         // Before the answers, so that who was answered reads what was written.
         self.memory.commit(working.accounts.into_values());
+        self.live.touched(&changes);
         Ok(replies)
     }
 

@@ -10,6 +10,7 @@ mod errors;
 mod grants;
 mod hostile;
 mod idempotency;
+mod live;
 mod matrix;
 mod memory;
 mod messages;

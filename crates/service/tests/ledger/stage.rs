@@ -14,6 +14,7 @@ use user_service::credits::ledger::Policy;
 use user_service::credits::memory::Accounts;
 use user_service::credits::{Entry, store, verify};
 use user_service::db::{Db, Location, migrate};
+use user_service::live::Live;
 use user_service::users::Ensure;
 use user_service::writer::{Command, Done, Rules, WriteError, Writer};
 
@@ -69,7 +70,7 @@ impl Stage {
             welcome_life: None,
             session_life: None,
         };
-        Writer::start(&self.db, rules, clock, &self.memory).expect("the writer starts").0
+        Writer::start(&self.db, rules, clock, &self.memory, &Live::default()).expect("the writer starts").0
     }
 
     /// Replays every account.

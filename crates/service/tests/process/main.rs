@@ -29,6 +29,7 @@ mod caller;
 mod cluster;
 mod commands;
 mod limits;
+mod live;
 mod load;
 mod logs;
 mod lossy;
