@@ -61,7 +61,7 @@ impl ToSchema for Score {
     }
 }
 
-/// True or false, as JSON has it or as the text `true` or `false`.
+/// True or false, as JSON has it, or in the words of old clients: `True`, `1`, `yes`, `on` and their opposites.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Flag(pub bool);
 
@@ -71,22 +71,27 @@ impl<'de> Deserialize<'de> for Flag {
         #[serde(untagged)]
         enum Given {
             Truth(bool),
+            Number(u8),
             Text(String),
         }
-        let given =
-            Given::deserialize(deserializer).map_err(|_| D::Error::custom("must be true or false"))?;
-        match given {
-            Given::Truth(truth) => Ok(Self(truth)),
-            Given::Text(text) if text == "true" => Ok(Self(true)),
-            Given::Text(text) if text == "false" => Ok(Self(false)),
-            Given::Text(_) => Err(D::Error::custom("must be true or false")),
+        let rule = "must be true or false";
+        let text = match Given::deserialize(deserializer).map_err(|_| D::Error::custom(rule))? {
+            Given::Truth(truth) => return Ok(Self(truth)),
+            Given::Number(number) => number.to_string(),
+            Given::Text(text) => text.to_ascii_lowercase(),
+        };
+        match text.as_str() {
+            "true" | "1" | "yes" | "on" => Ok(Self(true)),
+            "false" | "0" | "no" | "off" => Ok(Self(false)),
+            _ => Err(D::Error::custom(rule)),
         }
     }
 }
 
 impl PartialSchema for Flag {
     fn schema() -> RefOr<Schema> {
-        let text = ObjectBuilder::new().schema_type(Type::String).enum_values(Some(["true", "false"]));
+        let words = "^([Tt]rue|TRUE|[Ff]alse|FALSE|[01]|[Yy]es|[Nn]o|[Oo]n|[Oo]ff)$";
+        let text = ObjectBuilder::new().schema_type(Type::String).max_length(Some(5)).pattern(Some(words));
         OneOfBuilder::new().item(ObjectBuilder::new().schema_type(Type::Boolean)).item(text).into()
     }
 }
@@ -116,10 +121,18 @@ mod tests {
 
     #[test]
     fn flags_come_as_truths_and_as_texts() {
-        for (text, truth) in [("true", true), ("false", false), ("\"true\"", true), ("\"false\"", false)] {
+        for (text, truth) in [
+            ("true", true),
+            ("false", false),
+            ("\"True\"", true),
+            ("\"false\"", false),
+            ("\"1\"", true),
+            ("0", false),
+            ("\"no\"", false),
+        ] {
             assert_eq!(serde_json::from_str::<Flag>(text).expect(text), Flag(truth));
         }
-        for bad in ["1", "\"yes\"", "null", "\"True\""] {
+        for bad in ["2", "\"maybe\"", "null", "\"\"", "1.0", "[]"] {
             assert!(serde_json::from_str::<Flag>(bad).is_err(), "{bad}");
         }
     }

@@ -65,6 +65,12 @@ impl Content {
     /// The most text, in bytes.
     pub const MAX_BYTES: usize = 256 * 1024;
 
+    /// The text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
     /// The text, owned.
     #[must_use]
     pub fn into_string(self) -> String {

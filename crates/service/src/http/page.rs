@@ -36,9 +36,9 @@ struct Whole<const MIN: i64, const MAX: i64>(i64);
 
 impl<'de, const MIN: i64, const MAX: i64> Deserialize<'de> for Whole<MIN, MAX> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?
-            .parse()
-            .ok()
+        let text = String::deserialize(deserializer)?;
+        let number = text.parse().ok().filter(|_| !text.starts_with('+'));
+        number
             .filter(|number| (MIN..=MAX).contains(number))
             .map(Self)
             .ok_or_else(|| D::Error::custom(format_args!("must be a whole number from {MIN} to {MAX}")))

@@ -7,6 +7,7 @@ use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
 
 /// How long a connection may take to send a request's header.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -40,14 +41,18 @@ pub async fn serve(
         .max_concurrent_streams(250)
         .keep_alive_interval(Some(Duration::from_secs(30)));
     let graceful = GracefulShutdown::new();
+    let mut connections = JoinSet::new();
     let mut stop = std::pin::pin!(stop);
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
+            Some(_) = connections.join_next() => continue,
             () = &mut stop => break,
         };
         match accepted {
-            Ok((stream, _)) => connection(&builder, &graceful, stream, router.clone()),
+            Ok((stream, _)) => {
+                connections.spawn(connection(&builder, &graceful, stream, router.clone()));
+            }
             Err(error) => {
                 tracing::warn!(%error, "a connection was not accepted");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -55,7 +60,10 @@ pub async fn serve(
         }
     }
     drop(listener);
-    tokio::time::timeout(grace, graceful.shutdown()).await.is_ok()
+    let all_ended = tokio::time::timeout(grace, graceful.shutdown()).await.is_ok();
+    // Whoever still has not read its answer keeps nothing of the service alive.
+    connections.shutdown().await;
+    all_ended
 }
 
 fn connection(
@@ -63,15 +71,15 @@ fn connection(
     graceful: &GracefulShutdown,
     stream: TcpStream,
     router: Router,
-) {
+) -> impl Future<Output = ()> + Send + 'static {
     // Answers are small and wanted at once.
     let _ = stream.set_nodelay(true);
     let service = TowerToHyperService::new(router);
     let served = builder.serve_connection(TokioIo::new(stream), service).into_owned();
     let watched = graceful.watch(served);
-    tokio::spawn(async move {
+    async move {
         if let Err(error) = watched.await {
             tracing::debug!(%error, "a connection ended early");
         }
-    });
+    }
 }

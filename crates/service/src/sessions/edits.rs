@@ -8,7 +8,7 @@ use kernel::{JsonObject, Score, Timestamp, UserRowId};
 use std::time::Duration;
 
 /// How many messages of a deleted session go in one commit.
-const REMOVED_AT_ONCE: i64 = 500;
+const REMOVED_AT_ONCE: i64 = 100;
 /// How much can be remembered of one session.
 pub const MEMORIES_MAX: i64 = 1_000;
 

@@ -23,6 +23,9 @@ use utoipa::{IntoParams, ToSchema};
 pub const LIMIT_DEFAULT: i64 = 100;
 /// The most messages that are added at once.
 const APPENDED_MAX: usize = 1_000;
+/// The most that they may say together, in bytes: every word is indexed in their one transaction, and
+/// others wait for it.
+const APPENDED_MAX_BYTES: usize = 4 * 1024 * 1024;
 
 /// Something that was said.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -209,7 +212,7 @@ pub struct Appended {
 
 /// Add many messages
 ///
-/// 1 to 1000 in one transaction, all or none, in the order given.
+/// 1 to 1000 in one transaction, all or none, in the order given; together at most 4 MiB of content.
 #[utoipa::path(
     post, path = "/api/v1/sessions/{session_id}/messages/batch", tag = "Sessions", operation_id = "add_messages",
     params(SessionPath), security(("bearer" = []), ("service_key" = ["sessions:write"])),
@@ -225,6 +228,12 @@ pub async fn add_messages(
 ) -> Result<Response, ApiError> {
     if !(1..=APPENDED_MAX).contains(&value.messages.len()) {
         return Err(ApiError::invalid(["body", "messages"], format!("must be 1 to {APPENDED_MAX} messages")));
+    }
+    let said =
+        |message: &MessageRequest| message.content.as_ref().map_or(0, |content| content.as_str().len());
+    if value.messages.iter().map(said).sum::<usize>() > APPENDED_MAX_BYTES {
+        let rule = format!("must together have at most {APPENDED_MAX_BYTES} bytes of content");
+        return Err(ApiError::invalid(["body", "messages"], rule));
     }
     let messages = value.messages.into_iter().enumerate().map(|(place, request)| {
         request.into_new(&on.session).map_err(|error| error.within(&["messages", &place.to_string()]))

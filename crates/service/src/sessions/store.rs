@@ -41,7 +41,9 @@ pub async fn find_ref(app: &App, session_id: &str, remembered: bool) -> Result<O
 
 /// A public id as it is kept; what is no UUID names nothing.
 fn public_id(text: &str) -> Option<String> {
-    uuid::Uuid::try_parse(text).ok().map(|id| id.to_string())
+    // Only the form with dashes: one session has one name in a path.
+    let id = uuid::Uuid::try_parse(text).ok().filter(|_| text.len() == 36)?;
+    Some(id.to_string())
 }
 
 /// A session that is not deleted.

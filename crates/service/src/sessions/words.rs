@@ -1,6 +1,6 @@
 //! The words by which messages are found: one rule for what is written and what is asked, on both engines.
 //!
-//! A word is a run of letters and digits, folded (NFKC, lower case). Scripts that write no spaces
+//! A word is a run of letters and digits, folded (NFKC, without case). Scripts that write no spaces
 //! between words (Chinese, Japanese, Thai, …) count each character as a word, and what stands together in
 //! the question must stand together in the text. Each text also carries its user as a word that nobody
 //! can write (`_7`), and each question asks for it: the index skips from one own message to the next,
@@ -9,6 +9,7 @@
 use kernel::UserRowId;
 use std::fmt::Write as _;
 use unicode_normalization::UnicodeNormalization as _;
+use unicode_normalization::char::is_combining_mark;
 
 /// How many words of a message can be found; PostgreSQL numbers no more.
 pub const WORDS_MAX: usize = 16_000;
@@ -19,31 +20,42 @@ const WORDS_MAX_BYTES: usize = 512 * 1024;
 /// How many words a question may have.
 pub const ASKED_MAX: usize = 32;
 
-/// The words of a text.
+/// The words of a text, as many as count.
 fn words(text: &str) -> Vec<String> {
-    let mut words = vec![String::new()];
-    for c in text.nfkc().flat_map(char::to_lowercase) {
-        let last = words.last_mut();
-        match last {
-            Some(word) if c.is_alphanumeric() && !stands_alone(c) => {
-                // What is longer than a word can be is cut, on both sides of a search.
-                if word.chars().count() < WORD_MAX_CHARS {
-                    word.push(c);
-                }
-            }
-            _ => {
-                if c.is_alphanumeric() {
-                    words.push(c.to_string());
-                }
-                words.push(String::new());
-            }
+    let mut words = Vec::new();
+    // The word that is being read, and how many characters it has.
+    let (mut word, mut chars) = (String::new(), 0);
+    for c in folded(text) {
+        let letter = c.is_alphanumeric();
+        if is_combining_mark(c) && !letter {
+            // An accent that has no character of its own parts no word.
+            continue;
         }
-        if words.len() > 3 * WORDS_MAX {
-            break;
+        let alone = letter && stands_alone(c);
+        if (alone || !letter) && !word.is_empty() {
+            words.push(std::mem::take(&mut word));
+            chars = 0;
+        }
+        if alone {
+            words.push(c.to_string());
+        } else if letter && chars < WORD_MAX_CHARS {
+            // What is longer than a word can be is cut, on both sides of a search.
+            word.push(c);
+            chars += 1;
+        }
+        if words.len() >= WORDS_MAX {
+            return words;
         }
     }
-    words.retain(|word| !word.is_empty());
+    words.extend(Some(word).filter(|word| !word.is_empty()));
     words
+}
+
+/// The characters by which texts are compared: composed, of one width, without case.
+///
+/// By way of upper case, because some letters differ in lower case only: `ß` and `ss`, `ς` and `σ`.
+fn folded(text: &str) -> impl Iterator<Item = char> {
+    text.nfkc().flat_map(char::to_lowercase).flat_map(char::to_uppercase).flat_map(char::to_lowercase)
 }
 
 /// Whether the character's script writes no spaces between words.
@@ -71,7 +83,7 @@ pub fn of_text(user: UserRowId, text: &str) -> String {
     }
     let mut all = String::with_capacity(text.len() + 16);
     all.push_str(&owner(user));
-    for word in words.iter().take(WORDS_MAX) {
+    for word in &words {
         if all.len() + word.len() > WORDS_MAX_BYTES {
             break;
         }
@@ -151,6 +163,12 @@ mod tests {
     fn words_are_folded_and_parted() {
         assert_eq!(words("Hello, World! don't C++ 3.14"), ["hello", "world", "don", "t", "c", "3", "14"]);
         assert_eq!(words("ＡＢＣ Cafe\u{301} STRASSE"), ["abc", "café", "strasse"]);
+        for (one, other) in
+            [("οδός", "ΟΔΌΣ"), ("Größe", "GRÖSSE"), ("İzmir", "izmir"), ("ẞ", "ss"), ("ﬃ", "FFI")]
+        {
+            assert_eq!(words(one), words(other), "{one}");
+        }
+        assert_eq!(words("नमस्ते"), ["नमसते"], "marks part no word");
         assert_eq!(words("我爱北京 and Tokyo東京"), ["我", "爱", "北", "京", "and", "tokyo", "東", "京"]);
         assert_eq!(words(" \t…—"), Vec::<String>::new());
         assert_eq!(words(&"x".repeat(1000)), ["x".repeat(WORD_MAX_CHARS)]);
@@ -164,6 +182,13 @@ mod tests {
         assert_eq!(of_text(ADA, "Hi 中 _9"), "_7 hi 中 9");
         assert_eq!(of_text(ADA, "…"), "");
         assert_eq!(to_tsvector("_7 hi 中"), "_7:1 hi:2 中:3 ");
+    }
+
+    #[test]
+    fn what_lies_between_words_does_not_count() {
+        let code = format!("{}needle", "        if (x[0] == y) { return a->b; }\n".repeat(1_900));
+        assert_eq!(words(&code).last().map(String::as_str), Some("needle"));
+        assert_eq!(words(&format!("{}needle", " ".repeat(250_000))), ["needle"]);
     }
 
     #[test]

@@ -136,6 +136,17 @@ impl Writer {
     }
 }
 
+/// Says that a batch failed and each of its commands goes alone: a refused edit is its caller's
+/// affair, anything else the operator's.
+fn alone(why: &DbError, jobs: usize) {
+    match why {
+        DbError::Refused(_) => {
+            tracing::debug!(error = %why, jobs, "an edit was refused; each command goes alone")
+        }
+        _ => tracing::warn!(error = %why, jobs, "the batch failed; each command goes alone"),
+    }
+}
+
 /// Cuts what was taken from the queue into batches of a bounded number of rows.
 fn batches(jobs: &[Job]) -> impl Iterator<Item = &[Job]> {
     let mut rest = jobs;

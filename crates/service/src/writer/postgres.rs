@@ -9,7 +9,7 @@
 use super::ids::{FETCH, Ids};
 use super::needs::Needs;
 use super::plan::{Changes, Plan, Rules, StoredAnswer, Working};
-use super::{BATCH_MAX, FORGET_KEYS, IdempotencyKey, Job, Reply, Waiting, WriteError, batches};
+use super::{BATCH_MAX, FORGET_KEYS, IdempotencyKey, Job, Reply, Waiting, WriteError, alone, batches};
 use crate::credits::{self, ACCOUNTS_MAX, Account};
 use crate::db::postgres::Postgres;
 use crate::db::{DbError, write};
@@ -129,7 +129,7 @@ impl Lane {
                     replies[open[0]] = Some(Err(WriteError::Internal(why)));
                 }
                 Err(why @ (DbError::Internal(_) | DbError::Refused(_))) => {
-                    tracing::warn!(error = %why, jobs = open.len(), "the batch failed; each command goes alone");
+                    alone(&why, open.len());
                     for at in open {
                         replies[at] = Box::pin(self.commit(&[jobs[at]])).await.pop();
                     }

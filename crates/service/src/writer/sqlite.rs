@@ -7,7 +7,7 @@ use super::edit::Edit;
 use super::ids::{FETCH, Ids};
 use super::needs::Needs;
 use super::plan::{Changes, Plan, Rules, StoredAnswer, Working};
-use super::{BATCH_MAX, FORGET_KEYS, IdempotencyKey, Job, Reply, Waiting, WriteError, batches};
+use super::{BATCH_MAX, FORGET_KEYS, IdempotencyKey, Job, Reply, Waiting, WriteError, alone, batches};
 use crate::credits::memory::Accounts;
 use crate::db::DbError;
 use crate::live::Live;
@@ -87,7 +87,7 @@ impl Engine {
                 vec![Err(WriteError::Internal(why.to_string()))]
             }
             Err(why) => {
-                tracing::warn!(error = %why, jobs = jobs.len(), "the batch failed; each command goes alone");
+                alone(&why, jobs.len());
                 jobs.iter().flat_map(|job| self.commit(std::slice::from_ref(job))).collect()
             }
         };

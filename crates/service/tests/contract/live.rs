@@ -111,8 +111,10 @@ both_engines! {
         let session = session(&app.alice).await;
         // More than one page by number, and more than one by bytes.
         let text = "x".repeat(50_000);
-        let messages: Vec<Value> = (0..250).map(|_| json!({"role": "assistant", "content": text})).collect();
-        let _ = app.alice.post(&format!("{session}/messages/batch"), json!({"messages": messages})).await.ok();
+        let messages: Vec<Value> = (0..50).map(|_| json!({"role": "assistant", "content": text})).collect();
+        for _ in 0..5 {
+            let _ = app.alice.post(&format!("{session}/messages/batch"), json!({"messages": messages})).await.ok();
+        }
         let mut stream = app.alice.watch_after(&format!("{session}/events"), "10").await;
         let arrived = stream.take(240).await;
         assert_eq!(ids(&arrived), (11..=250).map(|seq: i32| seq.to_string()).collect::<Vec<_>>());

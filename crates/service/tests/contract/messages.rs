@@ -133,6 +133,8 @@ both_engines! {
         let bad = json!({"messages": [{"role": "user", "content": "good"}, {"role": "robot", "content": "x"}]});
         app.alice.post(&batch, bad).await.refuses_field(&["body", "messages", "1", "role"], "must be user, assistant, system or tool");
         assert_eq!(totals(&app, &path).await, [json!(2), json!(1), json!(0.5)]);
+        let heavy: Vec<Value> = (0..17).map(|_| json!({"role": "user", "content": "x".repeat(250_000)})).collect();
+        app.alice.post(&batch, json!({"messages": heavy})).await.refuses_field(&["body", "messages"], "at most 4194304 bytes");
         let full: Vec<Value> = (0..1000).map(|n| json!({"role": "user", "content": n.to_string()})).collect();
         let _ = app.alice.post(&batch, json!({"messages": full})).await.ok();
         assert_eq!(contents(&app, &path, "?offset=1000").await, ["998", "999"]);
@@ -172,7 +174,7 @@ both_engines! {
             (json!({"role": "user", "content": "x", "tool_calls": {}}), "tool_calls", "must be a JSON array"),
             (json!({"role": "user", "content": "x", "message_type": ""}), "message_type", "1 to 50"),
             (json!({"role": "user", "content": "x", "importance_score": "high"}), "importance_score", "0 to 1"),
-            (json!({"role": "user", "content": "x", "is_summary_candidate": 1}), "is_summary_candidate", "true or false"),
+            (json!({"role": "user", "content": "x", "is_summary_candidate": 2}), "is_summary_candidate", "true or false"),
         ] {
             let answer = app.alice.post(&messages, bad.clone()).await;
             assert_eq!(answer.status, 400, "{bad}");

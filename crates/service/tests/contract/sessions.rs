@@ -82,8 +82,10 @@ both_engines! {
         }
         assert_eq!(walked, all);
         assert_eq!(listed(&app.alice, "?active_only=true").await, all);
-        assert_eq!(listed(&app.alice, "?active_only=false").await, all);
-        app.alice.get(&app.alice.own("/sessions?active_only=yes")).await.refuses_field(&["query", "active_only"], "must be true or false");
+        for word in ["false", "True", "1", "0"] {
+            assert_eq!(listed(&app.alice, &format!("?active_only={word}")).await, all, "{word}");
+        }
+        app.alice.get(&app.alice.own("/sessions?active_only=maybe")).await.refuses_field(&["query", "active_only"], "must be true or false");
         app.alice.get(&app.alice.own("/sessions?limit=0")).await.refuses_field(&["query", "limit"], "1 to 1000");
     }
 
