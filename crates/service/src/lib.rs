@@ -11,6 +11,7 @@ pub mod cli;
 pub mod config;
 pub mod credits;
 pub mod db;
+pub mod files;
 pub mod http;
 pub mod measure;
 pub mod ops;

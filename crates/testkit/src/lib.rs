@@ -7,6 +7,7 @@
 
 pub mod actors;
 pub mod app;
+pub mod files;
 pub mod postgres;
 pub mod process;
 pub mod proxy;
