@@ -1,4 +1,4 @@
-//! JSON objects that callers attach: metadata, request and response data.
+//! JSON objects and arrays that callers attach: metadata, request and response data, tool calls.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _, ser::Error as _};
 use serde_json::value::RawValue;
@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use utoipa::openapi::{
     ObjectBuilder, RefOr, Schema,
-    schema::{AdditionalProperties, Type},
+    schema::{AdditionalProperties, ArrayBuilder, SchemaType, Type},
 };
 use utoipa::{PartialSchema, ToSchema};
 
@@ -41,21 +41,7 @@ impl JsonObject {
     /// # Errors
     /// A sentence that names the broken rule.
     pub fn new(text: &str) -> Result<Self, String> {
-        let text = text.trim();
-        if !text.starts_with('{') {
-            return Err("must be a JSON object".into());
-        }
-        if text.len() > Self::MAX_BYTES {
-            return Err(format!("must be at most {} bytes of JSON", Self::MAX_BYTES));
-        }
-        if depth(text) > Self::MAX_DEPTH {
-            return Err(format!("must be nested at most {} levels deep", Self::MAX_DEPTH));
-        }
-        // Half of a surrogate pair is a JSON escape, but no character; many readers refuse the whole text.
-        if text.contains("\\u") && serde_json::from_str::<serde_json::Value>(text).is_err() {
-            return Err("must hold whole characters only".into());
-        }
-        Ok(Self(text.to_owned()))
+        within_bounds(text, '{', "must be a JSON object").map(Self)
     }
 
     /// This object with one more text member, unless it already has a member of that name.
@@ -77,6 +63,59 @@ impl Default for JsonObject {
     fn default() -> Self {
         Self("{}".to_owned())
     }
+}
+
+/// A JSON array, kept as the text it arrived as, under the limits of [`JsonObject`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JsonArray(String);
+
+impl JsonArray {
+    /// The array's text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Takes back a text that this type once gave out, such as a stored column.
+    #[must_use]
+    pub const fn from_stored(text: String) -> Self {
+        Self(text)
+    }
+}
+
+/// The text, trimmed, if it begins like that and keeps the limits.
+fn within_bounds(text: &str, opening: char, rule: &str) -> Result<String, String> {
+    let text = text.trim();
+    if !text.starts_with(opening) {
+        return Err(rule.into());
+    }
+    if text.len() > JsonObject::MAX_BYTES {
+        return Err(format!("must be at most {} bytes of JSON", JsonObject::MAX_BYTES));
+    }
+    if depth(text) > JsonObject::MAX_DEPTH {
+        return Err(format!("must be nested at most {} levels deep", JsonObject::MAX_DEPTH));
+    }
+    // Half of a surrogate pair is a JSON escape, but no character; many readers refuse the whole text.
+    if text.contains("\\u") && serde_json::from_str::<serde_json::Value>(text).is_err() {
+        return Err("must hold whole characters only".into());
+    }
+    Ok(text.to_owned())
+}
+
+/// The text of a JSON value; a query or form carries it as a string of JSON.
+fn text_of<'de, D: Deserializer<'de>>(deserializer: D, rule: &str) -> Result<Cow<'de, str>, D::Error> {
+    let raw = <&RawValue>::deserialize(deserializer)?;
+    if !raw.get().starts_with('"') {
+        return Ok(raw.get().into());
+    }
+    let text: String = serde_json::from_str(raw.get()).map_err(D::Error::custom)?;
+    serde_json::from_str::<&RawValue>(&text).map_err(|_| D::Error::custom(rule))?;
+    Ok(text.into())
+}
+
+fn write_raw<S: Serializer>(text: &str, serializer: S) -> Result<S::Ok, S::Error> {
+    let raw = <&RawValue>::deserialize(&mut serde_json::Deserializer::from_str(text));
+    raw.map_err(S::Error::custom)?.serialize(serializer)
 }
 
 /// How deep the brackets of a valid JSON text are nested, strings left aside.
@@ -103,23 +142,13 @@ impl Serialize for JsonObject {
         if self.0 == "{}" {
             return serde::ser::SerializeMap::end(serializer.serialize_map(Some(0))?);
         }
-        <&RawValue>::deserialize(&mut serde_json::Deserializer::from_str(&self.0))
-            .map_err(S::Error::custom)?
-            .serialize(serializer)
+        write_raw(&self.0, serializer)
     }
 }
 
 impl<'de> Deserialize<'de> for JsonObject {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let raw = <&RawValue>::deserialize(deserializer)?;
-        // A query or form carries an object as a string of JSON.
-        if raw.get().starts_with('"') {
-            let text: String = serde_json::from_str(raw.get()).map_err(D::Error::custom)?;
-            serde_json::from_str::<&RawValue>(&text)
-                .map_err(|_| D::Error::custom("must be a JSON object"))?;
-            return Self::new(&text).map_err(D::Error::custom);
-        }
-        Self::new(raw.get()).map_err(D::Error::custom)
+        Self::new(&text_of(deserializer, "must be a JSON object")?).map_err(D::Error::custom)
     }
 }
 
@@ -137,6 +166,37 @@ impl PartialSchema for JsonObject {
 impl ToSchema for JsonObject {
     fn name() -> Cow<'static, str> {
         "JsonObject".into()
+    }
+}
+
+impl Serialize for JsonArray {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        write_raw(&self.0, serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for JsonArray {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let rule = "must be a JSON array";
+        within_bounds(&text_of(deserializer, rule)?, '[', rule).map(Self).map_err(D::Error::custom)
+    }
+}
+
+impl PartialSchema for JsonArray {
+    fn schema() -> RefOr<Schema> {
+        ArrayBuilder::new()
+            .items(utoipa::openapi::schema::ArrayItems::RefOrSchema(Box::new(
+                ObjectBuilder::new().schema_type(SchemaType::AnyValue).into(),
+            )))
+            .description(Some("Any JSON array, at most 64 KiB and 64 levels deep."))
+            .max_items(Some(JsonObject::MAX_MEMBERS))
+            .into()
+    }
+}
+
+impl ToSchema for JsonArray {
+    fn name() -> Cow<'static, str> {
+        "JsonArray".into()
     }
 }
 
@@ -163,6 +223,19 @@ mod tests {
         assert!(serde_json::from_str::<JsonObject>(&large).is_err());
         let brackets = format!("{{\"a\":\"{}\"}}", "[".repeat(100));
         assert!(serde_json::from_str::<JsonObject>(&brackets).is_ok());
+    }
+
+    #[test]
+    fn arrays_keep_the_same_limits() {
+        let text = r#"[{"id":"call_1","type":"function","n":1.10}]"#;
+        let array: JsonArray = serde_json::from_str(text).expect("an array");
+        assert_eq!(serde_json::to_string(&array).expect("json"), text);
+        let as_text: JsonArray = serde_json::from_str(r#""[1, 2]""#).expect("a query's");
+        assert_eq!(as_text.as_str(), "[1, 2]");
+        let large = format!("[\"{}\"]", "x".repeat(JsonObject::MAX_BYTES));
+        for bad in ["{}", "1", "\"x\"", "\"[\"", "null", &large, r#"["\ud800"]"#] {
+            assert!(serde_json::from_str::<JsonArray>(bad).is_err(), "{bad:.60}");
+        }
     }
 
     #[test]

@@ -6,7 +6,7 @@
 //! which is how time is handed in.
 //!
 //! Reading order: [`credits`] and [`usd`] (money over [`decimal`]), [`wide_sum`] (sums that
-//! cannot overflow), [`ids`], [`text`], [`json`], [`timestamp`], [`clock`], [`secret`].
+//! cannot overflow), [`score`], [`ids`], [`text`], [`json`], [`timestamp`], [`clock`], [`secret`].
 
 pub mod clock;
 pub mod credits;
@@ -14,6 +14,7 @@ pub mod decimal;
 pub mod ids;
 pub mod json;
 pub mod number;
+pub mod score;
 pub mod secret;
 pub mod text;
 pub mod timestamp;
@@ -23,10 +24,11 @@ pub mod wide_sum;
 pub use clock::Clock;
 pub use credits::{Amount, Charge, Credits};
 pub use ids::{ExternalId, GrantId, TransactionId, UserKey, UserRowId};
-pub use json::JsonObject;
+pub use json::{JsonArray, JsonObject};
 pub use number::{Count, RecordId};
+pub use score::{Flag, Score};
 pub use secret::Secret;
-pub use text::{Email, Name, Text};
+pub use text::{Content, Email, Name, Text};
 pub use timestamp::Timestamp;
 pub use usd::{Cost, Usd};
 pub use wide_sum::WideSum;

@@ -57,6 +57,54 @@ impl<const MIN: usize, const MAX: usize> ToSchema for Text<MIN, MAX> {
     }
 }
 
+/// What somebody said: at most 256 KiB of UTF-8 without the NUL character, which PostgreSQL cannot hold.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Content(String);
+
+impl Content {
+    /// The most text, in bytes.
+    pub const MAX_BYTES: usize = 256 * 1024;
+
+    /// The text, owned.
+    #[must_use]
+    pub fn into_string(self) -> String {
+        self.0
+    }
+
+    /// Takes a text.
+    ///
+    /// # Errors
+    /// A sentence that names the broken rule.
+    pub fn new(text: String) -> Result<Self, String> {
+        if text.len() > Self::MAX_BYTES {
+            return Err(format!("must be at most {} bytes", Self::MAX_BYTES));
+        }
+        Text::<0, { Self::MAX_BYTES }>::new(text).map(|text| Self(text.into_string()))
+    }
+}
+
+impl<'de> Deserialize<'de> for Content {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::new(String::deserialize(deserializer)?).map_err(D::Error::custom)
+    }
+}
+
+impl PartialSchema for Content {
+    fn schema() -> RefOr<Schema> {
+        ObjectBuilder::new()
+            .schema_type(Type::String)
+            .description(Some("At most 256 KiB of UTF-8."))
+            .max_length(Some(Self::MAX_BYTES))
+            .into()
+    }
+}
+
+impl ToSchema for Content {
+    fn name() -> Cow<'static, str> {
+        "Content".into()
+    }
+}
+
 /// A person's name: 1 to 200 characters, not only white space; kept trimmed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Name(String);
@@ -171,6 +219,14 @@ mod tests {
         assert!(Text::<1, 3>::new(String::new()).is_err());
         assert!(Text::<0, 3>::new("a\0b".into()).is_err());
         assert!(Text::<2, 3>::new("ä".into()).is_err());
+    }
+
+    #[test]
+    fn contents_are_measured_in_bytes() {
+        assert!(Content::new("ä".repeat(Content::MAX_BYTES / 2)).is_ok());
+        assert!(Content::new("ä".repeat(Content::MAX_BYTES / 2 + 1)).is_err());
+        assert!(Content::new("a\0".to_owned()).is_err());
+        assert!(Content::new(String::new()).is_ok());
     }
 
     #[test]

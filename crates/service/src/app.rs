@@ -5,6 +5,7 @@ use crate::config::Config;
 use crate::credits::balances::Balances;
 use crate::db::Db;
 use crate::http::docs::Operations;
+use crate::sessions::store::SessionRefs;
 use crate::telemetry::Metrics;
 use crate::users::store::RowIds;
 use crate::writer::Writer;
@@ -27,6 +28,8 @@ pub struct App {
     pub balances: Balances,
     /// Which row a user's id names.
     pub row_ids: RowIds,
+    /// Which row a session's id names.
+    pub session_refs: SessionRefs,
     /// Who may come in.
     pub auth: Authenticator,
     /// The memory for large bodies, in KiB.

@@ -6,11 +6,12 @@ use crate::config::{Config, DatabaseUrl};
 use crate::credits::balances::Balances;
 use crate::credits::ledger::Policy;
 use crate::credits::memory::Accounts;
-use crate::credits::sweeper;
 use crate::db::{Db, DbError, Location, migrate};
 use crate::http::docs::Operations;
 use crate::http::input::BODY_ROOM_BYTES;
 use crate::http::{router, server};
+use crate::jobs;
+use crate::sessions::store::session_refs;
 use crate::telemetry::Metrics;
 use crate::users::store::row_ids;
 use crate::writer::{Finished, Rules, Writer};
@@ -46,7 +47,7 @@ pub struct Service {
     /// Every route.
     pub router: Router,
     finished: Finished,
-    sweeper: tokio::task::JoinHandle<()>,
+    jobs: tokio::task::JoinHandle<()>,
     _claim: Option<File>,
 }
 
@@ -88,6 +89,7 @@ pub async fn build(config: Config, clock: Clock, metrics: Option<Metrics>) -> Re
         ledger: Policy { refund_life: config.refund_credits_life },
         welcome: config.welcome_credits,
         welcome_life: config.welcome_credits_life,
+        session_life: config.session_life,
     };
     let memory = Arc::new(Accounts::default());
     let (writer, finished) = Writer::start(&db, rules, &clock, &memory)?;
@@ -96,6 +98,7 @@ pub async fn build(config: Config, clock: Clock, metrics: Option<Metrics>) -> Re
         auth: Authenticator::new(auth(&config), clock.clone())?,
         balances: Balances::start(&db, &memory),
         row_ids: row_ids(),
+        session_refs: session_refs(),
         body_room: Arc::new(body_room(&config)),
         operations: Operations::of(&document),
         started_at: clock.now(),
@@ -106,9 +109,9 @@ pub async fn build(config: Config, clock: Clock, metrics: Option<Metrics>) -> Re
         clock,
         db,
     });
-    let sweeper = tokio::spawn(sweeper::run(Arc::clone(&app)));
+    let jobs = tokio::spawn(jobs::run(Arc::clone(&app)));
     let router = router::router(Arc::clone(&app), &document);
-    Ok(Service { app, router, finished, sweeper, _claim: claim })
+    Ok(Service { app, router, finished, jobs, _claim: claim })
 }
 
 /// The memory for large bodies, in KiB.
@@ -153,7 +156,7 @@ impl Service {
     /// Serves until `stop` resolves; then stops accepting, answers what was asked, and writes what
     /// was taken. Nothing that was accepted is lost.
     pub async fn serve(self, listener: TcpListener, stop: impl Future<Output = ()>) {
-        let Self { app, router, finished, sweeper, _claim } = self;
+        let Self { app, router, finished, jobs, _claim } = self;
         let draining = Arc::clone(&app);
         let stop = async move {
             stop.await;
@@ -163,8 +166,8 @@ impl Service {
         if !server::serve(listener, router, stop, grace).await {
             tracing::warn!("some connections did not end within SHUTDOWN_GRACE_SECONDS and were closed");
         }
-        sweeper.abort();
-        let _ = sweeper.await;
+        jobs.abort();
+        let _ = jobs.await;
         // The queue closes with the last handle on it; then the writer answers what it has and ends.
         drop(app);
         for lane in finished {

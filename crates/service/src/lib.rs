@@ -2,7 +2,8 @@
 //!
 //! Reading order: [`app`] (what every request can reach), [`boot`] (the only wiring), [`http`]
 //! (around every request), [`auth`] (who asks and what it may), [`db`] and [`writer`] (how rows are
-//! read and changed), then the product: [`users`], [`usage`], [`credits`], [`ops`].
+//! read and changed), then the product: [`users`], [`usage`], [`credits`], [`sessions`],
+//! [`ops`].
 
 pub mod app;
 pub mod auth;
@@ -13,8 +14,10 @@ pub mod credits;
 pub mod db;
 pub mod files;
 pub mod http;
+pub mod jobs;
 pub mod measure;
 pub mod ops;
+pub mod sessions;
 pub mod telemetry;
 pub mod usage;
 pub mod users;

@@ -8,6 +8,7 @@ use crate::app::App;
 use crate::credits::model::Origin;
 use crate::http::input::Once;
 use crate::http::{ApiError, RequestFacts};
+use crate::sessions::{self, SessionRef};
 use crate::users::store;
 use axum::extract::{FromRequestParts, RawPathParams};
 use axum::http::request::Parts;
@@ -108,10 +109,7 @@ impl<P: Permission> FromRequestParts<Arc<App>> for OnUser<P> {
 
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, ApiError> {
         let caller = Caller::from_request_parts(parts, app).await?;
-        let params = RawPathParams::from_request_parts(parts, app)
-            .await
-            .map_err(|_| ApiError::invalid(["path", "user_id"], "must be UTF-8"))?;
-        let named = params.iter().find(|(name, _)| *name == "user_id").map_or("", |(_, value)| value);
+        let named = path_parameter(parts, app, "user_id").await?;
         let key: UserKey =
             named.parse().map_err(|rule| ApiError::invalid(["path", "user_id"], format!("{rule}")))?;
         let user = reach(app, &caller, &key, P::REMEMBERED).await?;
@@ -162,6 +160,41 @@ fn lacking(scope: Scope) -> ApiError {
     ApiError::forbidden(format!("The key lacks the scope {scope}"))
 }
 
+/// A caller that may do `P` to the session of the path.
+pub struct OnSession<P> {
+    /// To which.
+    pub session: SessionRef,
+    /// Who.
+    pub caller: Caller,
+    permission: PhantomData<P>,
+}
+
+impl<P: Permission> FromRequestParts<Arc<App>> for OnSession<P> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, ApiError> {
+        let caller = Caller::from_request_parts(parts, app).await?;
+        let named = path_parameter(parts, app, "session_id").await?;
+        let found = sessions::store::find_ref(app, &named, P::REMEMBERED).await?;
+        let session = found.ok_or_else(|| sessions::api::not_found(&named))?;
+        if caller_is_plain(&caller) && caller.subject() != Some(&session.auth0_id) {
+            return Err(ApiError::forbidden("This session is not yours"));
+        }
+        allow::<P>(app, &caller.principal)?;
+        Ok(Self { session, caller, permission: PhantomData })
+    }
+}
+
+async fn path_parameter(parts: &mut Parts, app: &Arc<App>, name: &str) -> Result<String, ApiError> {
+    let params = RawPathParams::from_request_parts(parts, app)
+        .await
+        .map_err(|_| ApiError::invalid(["path", name], "must be UTF-8"))?;
+    Ok(params
+        .iter()
+        .find(|(given, _)| *given == name)
+        .map_or_else(String::new, |(_, value)| value.to_owned()))
+}
+
 /// Makes permissions: name, scope, whether a user may do it to itself, whether a remembered row will do.
 macro_rules! permissions {
     ($($(#[$doc:meta])* $alias:ident = $name:ident($scope:ident, $own:ident, $remembered:literal);)+) => {$(
@@ -198,4 +231,17 @@ permissions! {
     CanRecharge = Recharge(CreditsGrant, SelfRecharge, true);
     /// May give credits, and give spent ones back.
     CanGrant = GrantCredits(CreditsGrant, No, true);
+    /// May list and search what the user said.
+    CanReadSessions = ReadSessions(SessionsRead, Yes, false);
+    /// May begin a session of the user.
+    CanCreateSession = CreateSession(SessionsWrite, Yes, true);
+    /// May change a session.
+    CanWriteSessions = WriteSessions(SessionsWrite, Yes, false);
 }
+
+/// May read the session of the path.
+pub type CanReadSession = OnSession<ReadSessions>;
+/// May change the session of the path.
+pub type CanWriteSession = OnSession<WriteSessions>;
+/// May add to the session of the path.
+pub type CanAppend = OnSession<CreateSession>;

@@ -53,6 +53,24 @@ impl Accounts {
         }
     }
 
+    /// Forgets accounts of which it is not known what was committed.
+    pub fn forget<'a>(&self, users: impl IntoIterator<Item = &'a UserRowId>) {
+        for user in users {
+            let mut shard = self.shard(*user).write();
+            shard.accounts.remove(user);
+            shard.clearings += 1;
+        }
+    }
+
+    /// Forgets everything.
+    pub fn forget_all(&self) {
+        for shard in &self.shards {
+            let mut shard = shard.write();
+            shard.accounts.clear();
+            shard.clearings += 1;
+        }
+    }
+
     /// Takes what a reader found in the file, unless something newer was or may have been here.
     pub fn leave(&self, account: &Arc<Account>, asked: Asked) {
         let mut shard = self.shard(account.user).write();
@@ -97,5 +115,21 @@ mod tests {
         assert!(memory.get(UserRowId(1)).is_err(), "cleared");
         memory.leave(&Arc::new(account(4)), asked);
         assert!(memory.get(UserRowId(1)).is_err(), "not taken: version 5 may be the truth");
+    }
+
+    #[test]
+    fn what_may_have_been_committed_is_read_again() {
+        let memory = Accounts::default();
+        memory.commit([account(5)]);
+        let asked = Accounts::default().get(UserRowId(1)).expect_err("nothing there");
+        memory.forget(&[UserRowId(1)]);
+        assert!(memory.get(UserRowId(1)).is_err(), "forgotten");
+        memory.leave(&Arc::new(account(5)), asked);
+        assert!(memory.get(UserRowId(1)).is_err(), "read before it was forgotten: 6 may be the truth");
+        let asked = memory.get(UserRowId(1)).expect_err("still nothing");
+        memory.leave(&Arc::new(account(6)), asked);
+        assert_eq!(memory.get(UserRowId(1)).expect("read since").version, 6);
+        memory.forget_all();
+        assert!(memory.get(UserRowId(1)).is_err(), "everything is forgotten");
     }
 }

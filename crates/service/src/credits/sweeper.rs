@@ -8,26 +8,9 @@ use crate::credits::{LedgerCommand, store};
 use crate::db::DbError;
 use crate::writer::{Command, WriteError};
 use kernel::Timestamp;
-use std::sync::Arc;
-use std::time::Duration;
 
-/// How often it looks.
-const EVERY: Duration = Duration::from_secs(30);
 /// How many grants it looks at in one go.
 const AT_ONCE: i64 = 500;
-
-/// Sweeps until the task is aborted.
-pub async fn run(app: Arc<App>) {
-    loop {
-        tokio::time::sleep(EVERY).await;
-        if let Err(error) = sweep(&app).await {
-            tracing::warn!(%error, "sweeping failed; it is tried again");
-        }
-        if let Err(error) = forget_keys(&app).await {
-            tracing::warn!(%error, "old idempotency keys were not forgotten; it is tried again");
-        }
-    }
-}
 
 /// Writes down every expiry that is due, and says how many accounts that touched.
 ///

@@ -15,8 +15,10 @@ macro_rules! migrations {
     };
 }
 
-const SQLITE: [(&str, &str); 3] = migrations!("sqlite": "0001" "users", "0002" "credits", "0003" "usage");
-const POSTGRES: [(&str, &str); 3] = migrations!("postgres": "0001" "users", "0002" "credits", "0003" "usage");
+const SQLITE: [(&str, &str); 4] =
+    migrations!("sqlite": "0001" "users", "0002" "credits", "0003" "usage", "0004" "sessions");
+const POSTGRES: [(&str, &str); 4] =
+    migrations!("postgres": "0001" "users", "0002" "credits", "0003" "usage", "0004" "sessions");
 
 /// Brings the schema up to date and says how many migrations that took.
 ///

@@ -10,9 +10,12 @@ pub mod row;
 pub mod sqlite;
 pub mod write;
 
-pub use row::{FromRow, Row, Value};
+pub use row::{FromRow, Row, Value, Weigh};
 
 use std::path::PathBuf;
+
+/// How many bytes of callers' texts one page of a list carries, unless a single row has more.
+pub const PAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// Why the database did not answer.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -23,6 +26,9 @@ pub enum DbError {
     /// Another transaction was there first; trying again at once makes sense.
     #[error("database conflict: {0}")]
     Conflict(String),
+    /// This statement of an edit wrote another number of rows than it must.
+    #[error("statement {0} of an edit found its condition unmet")]
+    Refused(usize),
     /// It does not understand us: a bug.
     #[error("database error: {0}")]
     Internal(String),
@@ -80,6 +86,24 @@ impl Db {
         }
     }
 
+    /// Runs a query for a page of at most `limit` rows, of which it reads one more; a page ends early
+    /// where its texts pass [`PAGE_BYTES_MAX`].
+    ///
+    /// # Errors
+    /// [`DbError`].
+    pub async fn page<T: FromRow + Weigh>(
+        &self,
+        sql: &'static str,
+        values: Vec<Value>,
+        limit: i64,
+    ) -> Result<Rows<T>, DbError> {
+        let rows = Rows::up_to(limit);
+        match self {
+            Self::Sqlite(db) => db.page(sql, values, rows).await,
+            Self::Postgres(db) => db.page(sql, &values, rows).await,
+        }
+    }
+
     /// Runs a query that reads one row by its key.
     ///
     /// On SQLite it runs right here, which takes a few microseconds; a scan would block the runtime.
@@ -99,5 +123,34 @@ impl Db {
     /// [`DbError`] when it does not.
     pub async fn ping(&self) -> Result<(), DbError> {
         self.find::<i64>("SELECT CAST(1 AS BIGINT)", &[]).await.map(|_| ())
+    }
+}
+
+/// Rows of a page, and whether the list goes on.
+#[derive(Debug)]
+pub struct Rows<T> {
+    /// The rows.
+    pub rows: Vec<T>,
+    /// Whether more follow.
+    pub more: bool,
+    limit: usize,
+    bytes: usize,
+}
+
+impl<T: Weigh> Rows<T> {
+    fn up_to(limit: i64) -> Self {
+        Self { rows: Vec::new(), more: false, limit: usize::try_from(limit).unwrap_or(0), bytes: 0 }
+    }
+
+    /// Takes a row and says whether another one may be offered.
+    fn take(&mut self, row: T) -> bool {
+        let bytes = self.bytes + row.weight();
+        if self.rows.len() >= self.limit || (bytes > PAGE_BYTES_MAX && !self.rows.is_empty()) {
+            self.more = true;
+            return false;
+        }
+        self.bytes = bytes;
+        self.rows.push(row);
+        true
     }
 }

@@ -1,7 +1,9 @@
 //! PostgreSQL: a pool of connections, prepared statements, TLS when the URL asks for it.
 
-use super::{DbError, FromRow, Row, Value};
+use super::{DbError, FromRow, Row, Rows, Value, Weigh};
 use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime};
+use futures_util::TryStreamExt as _;
+use std::pin::pin;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -71,6 +73,27 @@ impl Postgres {
         let values: Vec<&(dyn ToSql + Sync)> = values.iter().map(|v| v as _).collect();
         let rows = connection.query(&statement, &values).await?;
         rows.iter().map(|row| T::from_row(&Row::Postgres(row))).collect()
+    }
+
+    /// Reads a page of rows as they arrive; what comes after it is dropped, never kept.
+    ///
+    /// # Errors
+    /// [`DbError`].
+    pub async fn page<T: FromRow + Weigh>(
+        &self,
+        sql: &str,
+        values: &[Value],
+        mut page: Rows<T>,
+    ) -> Result<Rows<T>, DbError> {
+        let connection = self.connection().await?;
+        let statement = connection.prepare_cached(sql).await?;
+        let mut rows = pin!(connection.query_raw(&statement, values).await?);
+        while let Some(row) = rows.try_next().await? {
+            if !page.take(T::from_row(&Row::Postgres(&row))?) {
+                break;
+            }
+        }
+        Ok(page)
     }
 }
 

@@ -75,6 +75,12 @@ pub trait FromRow: Sized + Send + 'static {
     fn from_row(row: &Row<'_>) -> Result<Self, DbError>;
 }
 
+/// How much of callers' texts a row carries, in bytes.
+pub trait Weigh {
+    /// The bytes, roughly.
+    fn weight(&self) -> usize;
+}
+
 impl FromRow for i64 {
     fn from_row(row: &Row<'_>) -> Result<Self, DbError> {
         row.int(0)
@@ -90,6 +96,8 @@ pub enum Value {
     Text(Option<String>),
     /// Bytes.
     Bytes(Vec<u8>),
+    /// The id that the row is given when it is written.
+    Fresh,
 }
 
 impl From<i64> for Value {
@@ -122,6 +130,7 @@ impl rusqlite::ToSql for Value {
             Self::Int(int) => rusqlite::ToSql::to_sql(int),
             Self::Text(text) => rusqlite::ToSql::to_sql(text),
             Self::Bytes(bytes) => rusqlite::ToSql::to_sql(bytes),
+            Self::Fresh => rusqlite::ToSql::to_sql(&None::<i64>),
         }
     }
 }
@@ -132,6 +141,7 @@ impl ToSql for Value {
             Self::Int(int) => int.to_sql(ty, out),
             Self::Text(text) => text.to_sql(ty, out),
             Self::Bytes(bytes) => bytes.to_sql(ty, out),
+            Self::Fresh => Ok(IsNull::Yes),
         }
     }
 

@@ -4,7 +4,7 @@
 //! over others, so that a long one never holds up a short one. One process at a time may serve a
 //! database file; a lock file beside it says so, and the system frees it when the process dies.
 
-use super::{DbError, FromRow, Row, Value};
+use super::{DbError, FromRow, Row, Rows, Value, Weigh};
 use parking_lot::Mutex;
 use rusqlite::{Connection, OpenFlags};
 use std::fs::{File, TryLockError};
@@ -136,6 +136,23 @@ impl Sqlite {
         self.with_scanner(move |connection| run(connection, sql, &values)).await
     }
 
+    /// Reads a page of rows on a blocking thread.
+    ///
+    /// # Errors
+    /// [`DbError`].
+    pub async fn page<T: FromRow + Weigh>(
+        &self,
+        sql: &'static str,
+        values: Vec<Value>,
+        mut page: Rows<T>,
+    ) -> Result<Rows<T>, DbError> {
+        self.with_scanner(move |connection| {
+            each(connection, sql, &values, |row| page.take(row))?;
+            Ok(page)
+        })
+        .await
+    }
+
     /// Runs `work` with a reading connection on a blocking thread; at most four run at once.
     ///
     /// # Errors
@@ -189,13 +206,29 @@ fn connect(path: &Path, writing: bool) -> Result<Connection, DbError> {
 /// # Errors
 /// [`DbError`].
 pub fn run<T: FromRow>(connection: &Connection, sql: &str, values: &[Value]) -> Result<Vec<T>, DbError> {
+    let mut found = Vec::new();
+    each(connection, sql, values, |row| {
+        found.push(row);
+        true
+    })?;
+    Ok(found)
+}
+
+/// The same, row by row, until no more are wanted.
+fn each<T: FromRow>(
+    connection: &Connection,
+    sql: &str,
+    values: &[Value],
+    mut take: impl FnMut(T) -> bool,
+) -> Result<(), DbError> {
     let mut statement = connection.prepare_cached(&sql.replace('$', "?"))?;
     let mut rows = statement.query(rusqlite::params_from_iter(values))?;
-    let mut found = Vec::new();
     while let Some(row) = rows.next()? {
-        found.push(T::from_row(&Row::Sqlite(row))?);
+        if !take(T::from_row(&Row::Sqlite(row))?) {
+            break;
+        }
     }
-    Ok(found)
+    Ok(())
 }
 
 impl From<rusqlite::Error> for DbError {

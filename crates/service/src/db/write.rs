@@ -1,6 +1,7 @@
 //! A set statement on PostgreSQL: one text, one array per column, one row per element.
 
 use super::DbError;
+use crate::writer::Statement;
 use deadpool_postgres::Object;
 use futures_util::future::join_all;
 use tokio_postgres::types::ToSql;
@@ -10,19 +11,29 @@ pub struct Write<'a> {
     sql: &'static str,
     columns: Vec<Box<dyn ToSql + Sync + Send + 'a>>,
     expected: Option<usize>,
+    /// Its place in an edit, which is refused where the count is another.
+    of_edit: Option<usize>,
 }
 
 impl<'a> Write<'a> {
     /// A statement that must write exactly `rows` rows.
     #[must_use]
     pub const fn rows(sql: &'static str, rows: usize) -> Self {
-        Self { sql, columns: Vec::new(), expected: Some(rows) }
+        Self { sql, columns: Vec::new(), expected: Some(rows), of_edit: None }
     }
 
     /// A statement that may write any number of rows.
     #[must_use]
     pub const fn any(sql: &'static str) -> Self {
-        Self { sql, columns: Vec::new(), expected: None }
+        Self { sql, columns: Vec::new(), expected: None, of_edit: None }
+    }
+
+    /// A statement of an edit, by its place in it.
+    #[must_use]
+    pub fn of_edit((place, statement): (usize, &'a Statement)) -> Self {
+        let columns = statement.values.iter().map(|value| Box::new(value) as Box<dyn ToSql + Sync + Send>);
+        let (sql, expected) = (statement.sql, statement.rows);
+        Self { sql, columns: columns.collect(), expected, of_edit: Some(place) }
     }
 
     /// Adds a single value.
@@ -66,7 +77,10 @@ pub async fn run(connection: &Object, writes: &[Write<'_>], begin: bool) -> Resu
     for (write, rows) in writes.iter().zip(written) {
         let rows = rows?;
         if write.expected.is_some_and(|expected| expected as u64 != rows) {
-            return Err(DbError::Conflict(format!("{rows} rows were written by {}", write.sql)));
+            return Err(match write.of_edit {
+                Some(place) => DbError::Refused(place),
+                None => DbError::Conflict(format!("{rows} rows were written by {}", write.sql)),
+            });
         }
     }
     Ok(())

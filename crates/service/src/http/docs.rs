@@ -109,6 +109,7 @@ pub struct Problem {
         (name = "Users", description = "Who they are."),
         (name = "Usage", description = "What they used; recording deducts nothing."),
         (name = "Credits", description = "What they may still spend: a prepaid ledger that is never overdrawn."),
+        (name = "Sessions", description = "What they said, and what is remembered of it."),
         (name = "Auth", description = "Tokens for development, and which providers are accepted."),
         (name = "Service", description = "Health, numbers, and a request that does nothing."),
     ),
@@ -183,7 +184,7 @@ fn complete_operation(method: &Method, operation: &mut Operation) {
     let in_path = parameters
         .iter()
         .any(|parameter| matches!(parameter, RefOr::T(p) if p.parameter_in == ParameterIn::Path));
-    let keyed = (*method == Method::POST || *method == Method::PATCH)
+    let keyed = (*method == Method::POST || *method == Method::PATCH || *method == Method::PUT)
         && !matches!(name.as_str(), "noop" | "create_dev_token");
     parameters.push(
         header_parameter("X-Request-ID", "Taken, echoed, logged and put in errors; made when absent.", 128)

@@ -71,6 +71,24 @@ impl ApiError {
         Self::all_invalid(vec![invalid])
     }
 
+    /// 400: a field is missing.
+    #[must_use]
+    pub fn missing(loc: [&str; 2]) -> Self {
+        let loc = loc.map(str::to_owned).to_vec();
+        Self::all_invalid(vec![Invalid { kind: "missing", loc, msg: "Field required".to_owned() }])
+    }
+
+    /// The same for input that is a part of a larger one: `body.content` within `messages`, `3` is
+    /// `body.messages.3.content`.
+    #[must_use]
+    pub fn within(self, place: &[&str]) -> Self {
+        let mut invalid = self.invalid;
+        for one in &mut invalid {
+            one.loc.splice(1..1, place.iter().map(|part| (*part).to_owned()));
+        }
+        Self::all_invalid(invalid)
+    }
+
     /// 400: the input breaks rules.
     #[must_use]
     pub fn all_invalid(invalid: Vec<Invalid>) -> Self {
@@ -186,6 +204,7 @@ impl From<DbError> for ApiError {
             DbError::Unavailable(inside) | DbError::Conflict(inside) => {
                 Self::unavailable("The database is not available", inside)
             }
+            DbError::Refused(_) => Self::internal(error.to_string()),
             DbError::Internal(inside) => Self::internal(inside),
         }
     }
@@ -228,6 +247,11 @@ impl From<WriteError> for ApiError {
                 error.message = format!("records[{at}].user_id: User not found: {id}");
                 error
             }
+            WriteError::UnknownSession => {
+                Self::new(StatusCode::NOT_FOUND, "SessionNotFoundException", error.to_string())
+            }
+            // Whoever sends an edit with conditions says itself what they mean.
+            WriteError::Refused(_) => Self::internal(error.to_string()),
             WriteError::IdempotencyMismatch => Self::new(
                 StatusCode::UNPROCESSABLE_ENTITY,
                 "IdempotencyMismatch",

@@ -21,7 +21,7 @@ impl RequestFacts {
     pub fn of(headers: &HeaderMap) -> Arc<Self> {
         let given = headers.get("x-request-id").and_then(request_id);
         let id = given.or_else(|| headers.get("traceparent").and_then(trace_id));
-        Arc::new(Self { id: id.unwrap_or_else(fresh), principal: OnceLock::new() })
+        Arc::new(Self { id: id.unwrap_or_else(fresh_id), principal: OnceLock::new() })
     }
 
     /// The kind of principal for logs.
@@ -47,8 +47,10 @@ fn trace_id(value: &HeaderValue) -> Option<Arc<str>> {
     valid.then(|| trace.into())
 }
 
-#[expect(clippy::disallowed_methods, reason = "the one place that makes request ids")]
-fn fresh() -> Arc<str> {
+/// A fresh id, a UUID of version 7: unique, and later ones sort after earlier ones.
+#[expect(clippy::disallowed_methods, reason = "the one place that makes ids")]
+#[must_use]
+pub fn fresh_id() -> Arc<str> {
     uuid::Uuid::now_v7().to_string().into()
 }
 

@@ -4,6 +4,7 @@ use crate::app::App;
 use crate::auth::api as auth;
 use crate::config::CorsOrigins;
 use crate::http::{ApiError, around, docs};
+use crate::sessions::{api as sessions, memory, messages, search};
 use crate::{credits::api as credits, ops, usage::api as usage, usage::batch, users::api as users};
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode};
 use axum::{Router, middleware};
@@ -37,6 +38,17 @@ pub fn table() -> (Router<Arc<App>>, OpenApi) {
         .routes(routes!(credits::create_grant, credits::list_grants))
         .routes(routes!(credits::get_balance))
         .routes(routes!(credits::list_transactions))
+        .routes(routes!(sessions::create_session, sessions::list_sessions))
+        .routes(routes!(sessions::get_session, sessions::update_session, sessions::delete_session))
+        .routes(routes!(sessions::set_session_status))
+        .routes(routes!(sessions::set_session_summary))
+        .routes(routes!(sessions::list_session_usage))
+        .routes(routes!(messages::add_message, messages::list_messages))
+        .routes(routes!(messages::add_messages))
+        .routes(routes!(messages::update_message))
+        .routes(routes!(memory::add_memory, memory::list_memories))
+        .routes(routes!(memory::delete_memory))
+        .routes(routes!(search::search_messages))
         .split_for_parts();
     (router, docs::complete(document))
 }

@@ -13,7 +13,9 @@ use crate::writer::{Command, Done};
 use axum::extract::State;
 use axum::response::Response;
 use bytes::Bytes;
-use kernel::{Charge, Cost, Count, Credits, ExternalId, JsonObject, Text, Timestamp, Usd, UserKey};
+use kernel::{
+    Charge, Cost, Count, Credits, ExternalId, JsonObject, Text, Timestamp, Usd, UserKey, UserRowId,
+};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -301,21 +303,42 @@ pub async fn list_usage(
     Query(query): Query<UsageQuery>,
     page: Page,
 ) -> Result<Response, ApiError> {
-    let filter = UsageFilter {
-        start: query.start_date,
-        end: query.end_date,
-        event_type: given(query.event_type),
-        model_name: given(query.model_name),
-        provider: given(query.provider),
-        session_id: given(query.session_id),
-        after: page.after,
-        offset: page.offset,
-        limit: page.limit(LIMIT_DEFAULT) + 1,
-    };
-    let mut records = store::history(&app.db, on.user.row, &filter).await?;
+    let filter = query.filter(&page, None);
+    history(&app, on.user.row, &on.user.auth0_id, &filter, &page).await
+}
+
+impl UsageQuery {
+    /// The records that are wanted, of a session when one is given.
+    #[must_use]
+    pub fn filter(self, page: &Page, session_id: Option<String>) -> UsageFilter {
+        UsageFilter {
+            start: self.start_date,
+            end: self.end_date,
+            event_type: given(self.event_type),
+            model_name: given(self.model_name),
+            provider: given(self.provider),
+            session_id: session_id.or_else(|| given(self.session_id)),
+            after: page.after,
+            offset: page.offset,
+            limit: page.limit(LIMIT_DEFAULT) + 1,
+        }
+    }
+}
+
+/// The answer with a user's records.
+///
+/// # Errors
+/// 503 when the database is down.
+pub async fn history(
+    app: &App,
+    user: UserRowId,
+    auth0_id: &ExternalId,
+    filter: &UsageFilter,
+    page: &Page,
+) -> Result<Response, ApiError> {
+    let mut records = store::history(&app.db, user, filter).await?;
     let pagination = page.cut(&mut records, LIMIT_DEFAULT, |record| (record.created_at.micros(), record.id));
-    let rows: Vec<UsageView> =
-        records.into_iter().map(|record| UsageView::new(record, &on.user.auth0_id)).collect();
+    let rows: Vec<UsageView> = records.into_iter().map(|record| UsageView::new(record, auth0_id)).collect();
     let message = format!("Retrieved {} usage records", rows.len());
     Ok(json(&Envelope::new(message, app.clock.now(), rows).paged(pagination)))
 }

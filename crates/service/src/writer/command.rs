@@ -1,7 +1,8 @@
 //! What can be asked of the writer, and what it answers.
 
+use super::edit::Edit;
 use crate::credits::{self, Entry, LedgerCommand};
-use crate::{usage, users};
+use crate::{sessions, usage, users};
 use bytes::Bytes;
 use kernel::{Credits, Timestamp, UserRowId};
 use tokio::sync::OwnedSemaphorePermit;
@@ -19,6 +20,10 @@ pub enum Command {
     Delete(users::Delete),
     /// Record usage.
     Usage(usage::Record),
+    /// Add messages to a session.
+    Append(sessions::Append),
+    /// Something small.
+    Edit(Edit),
     /// Forget idempotency keys from before that time.
     ForgetKeys(Timestamp),
 }
@@ -48,6 +53,10 @@ pub enum Done {
     },
     /// What became of each record.
     Usage(Vec<usage::Outcome>),
+    /// The messages that were added.
+    Messages(Vec<sessions::Message>),
+    /// The edit was made; the id of its new row, where it made one.
+    Edited(Option<i64>),
 }
 
 /// A caller's key for one effect.
@@ -82,6 +91,12 @@ pub enum WriteError {
     /// A record of an atomic batch is bad: its place, and its user.
     #[error("records[{0}].user_id: User not found: {1}")]
     UsageUser(usize, kernel::ExternalId),
+    /// The session is unknown or deleted.
+    #[error("Session not found")]
+    UnknownSession,
+    /// This statement of an edit wrote another number of rows than it must.
+    #[error("statement {0} of the edit found its condition unmet")]
+    Refused(usize),
     /// The key was used for another request.
     #[error("the idempotency key was used before with a different request")]
     IdempotencyMismatch,

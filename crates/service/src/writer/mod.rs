@@ -14,6 +14,7 @@
 //! command, so that one bad command cannot fail another.
 
 pub mod command;
+pub mod edit;
 pub mod ids;
 pub mod needs;
 pub mod plan;
@@ -21,6 +22,8 @@ pub mod postgres;
 pub mod sqlite;
 
 pub use command::{Answer, Command, Done, IdempotencyKey, Job, Reply, Respond, Ticket, WriteError};
+pub use edit::{Edit, Statement};
+pub use ids::Counter;
 pub use plan::{Changes, Rules, Working};
 
 use crate::credits::memory::Accounts;
@@ -134,6 +137,7 @@ fn batches(jobs: &[Job]) -> impl Iterator<Item = &[Job]> {
         let end = rest.iter().position(|job| {
             rows += match &job.command {
                 Command::Usage(record) => record.records.len(),
+                Command::Append(append) => append.messages.len(),
                 _ => 1,
             };
             rows > BATCH_ROWS_MAX
@@ -154,6 +158,8 @@ fn lane_of(command: &Command) -> usize {
         Command::Ensure(ensure) => hasher.hash_one(&ensure.auth0_id),
         Command::Patch(patch) => hasher.hash_one(&patch.auth0_id),
         Command::Delete(delete) => hasher.hash_one(&delete.auth0_id),
+        Command::Append(append) => hasher.hash_one(append.session.user),
+        Command::Edit(edit) => hasher.hash_one(edit.user),
         Command::ForgetKeys(_) => 0,
     };
     usize::try_from(hash >> 33).unwrap_or(0)

@@ -1,6 +1,7 @@
 //! What a batch of commands has to have loaded before it can be decided.
 
 use super::command::{Command, Job};
+use super::ids::Counter;
 use crate::credits::LedgerCommand;
 use kernel::{ExternalId, TransactionId, UserRowId};
 
@@ -25,10 +26,16 @@ pub struct Needs {
     pub events: Vec<(UserRowId, String)>,
     /// Idempotency keys: caller and key.
     pub keys: Vec<(String, String)>,
+    /// Sessions that must be there.
+    pub sessions: Vec<i64>,
     /// How many users may be made.
     pub fresh_users: usize,
     /// How many usage records may be written.
     pub fresh_usage: usize,
+    /// How many messages may be written.
+    pub fresh_messages: usize,
+    /// The rows that edits make.
+    pub fresh: Vec<Counter>,
 }
 
 impl Needs {
@@ -52,6 +59,12 @@ impl Needs {
                     needs.emails.extend(patch.email.as_ref().map(kernel::Email::folded));
                 }
                 Command::Delete(delete) => needs.users.push(delete.auth0_id.clone()),
+                Command::Append(append) => {
+                    needs.accounts.push(append.session.user);
+                    needs.sessions.push(append.session.row);
+                    needs.fresh_messages += append.messages.len();
+                }
+                Command::Edit(edit) => needs.fresh.extend(edit.fresh),
                 Command::ForgetKeys(_) => {}
                 Command::Usage(usage) => {
                     needs.fresh_usage += usage.records.len();
@@ -92,5 +105,6 @@ impl Needs {
         unique(&mut self.usage_ids);
         unique(&mut self.events);
         unique(&mut self.keys);
+        unique(&mut self.sessions);
     }
 }

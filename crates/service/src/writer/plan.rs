@@ -1,17 +1,19 @@
 //! Deciding a batch: what was loaded goes in, answers and changes come out. Pure but for ids.
 
 use super::command::{Answer, Command, Done, IdempotencyKey, Job, Reply, WriteError};
+use super::edit::Edit;
 use super::ids::Ids;
 use crate::credits::ledger::{Decision, Facts, Issue, LedgerCommand, Note, Original, Policy};
 use crate::credits::model::Origin;
 use crate::credits::{Account, Entry, EntryKind, Grant, Source, chain, decide};
 use crate::db::DbError;
+use crate::sessions::{Append, Message, Move};
 use crate::usage::rollup::{self, Key, Sums};
 use crate::usage::{Outcome, Record, UsageRecord};
 use crate::users::{Ensure, User, rules::Directory};
 use bytes::Bytes;
 use kernel::{Credits, Timestamp, TransactionId, UserRowId};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
 /// What configuration decides about writes.
@@ -23,6 +25,8 @@ pub struct Rules {
     pub welcome: Credits,
     /// How long the welcome grant lives; for ever when absent.
     pub welcome_life: Option<Duration>,
+    /// How long a session lives without activity; for ever when absent.
+    pub session_life: Option<Duration>,
 }
 
 /// The rows that a batch looks at, as they stand.
@@ -40,6 +44,8 @@ pub struct Working {
     pub usage_owners: HashMap<i64, UserRowId>,
     /// The record of an event.
     pub events: HashMap<(UserRowId, String), UsageRecord>,
+    /// Sessions that are there.
+    pub sessions: HashSet<i64>,
     /// The answers of idempotency keys, by caller and key.
     pub answers: HashMap<(String, String), StoredAnswer>,
 }
@@ -74,6 +80,12 @@ pub struct Changes {
     pub usage: Vec<UsageRecord>,
     /// What their buckets move by.
     pub rollups: BTreeMap<Key, Sums>,
+    /// Messages, in the order in which they were added.
+    pub messages: Vec<Message>,
+    /// What sessions move by.
+    pub moves: BTreeMap<i64, Move>,
+    /// Small changes, in order.
+    pub edits: Vec<Edit>,
     /// Answers to keep.
     pub answers: Vec<StoredAnswer>,
     /// Up to when answers are forgotten, some at a time.
@@ -89,6 +101,8 @@ impl Changes {
             && self.accounts.is_empty()
             && self.settled.is_empty()
             && self.usage.is_empty()
+            && self.messages.is_empty()
+            && self.edits.is_empty()
             && self.answers.is_empty()
             && self.forget_keys.is_none()
     }
@@ -164,6 +178,8 @@ impl Plan<'_> {
                 Ok(self.changed_user(read, user))
             }
             Command::Usage(record) => self.usage(record),
+            Command::Append(append) => self.append(append),
+            Command::Edit(edit) => self.edit(edit),
             Command::ForgetKeys(before) => {
                 self.changes.forget_keys = Some(*before);
                 Ok(Done::Settled)
@@ -326,18 +342,15 @@ impl Plan<'_> {
     }
 
     fn usage(&mut self, record: &Record) -> Result<Done, WriteError> {
-        let known = |working: &Working, user: &UserRowId| {
-            working.accounts.get(user).is_some_and(|account| !account.closed)
-        };
         if record.atomic {
-            let unknown = record.records.iter().position(|new| !known(self.working, &new.user));
+            let unknown = record.records.iter().position(|new| !self.is_open(new.user));
             if let Some(at) = unknown {
                 return Err(WriteError::UsageUser(at, record.records[at].auth0_id.clone()));
             }
         }
         let mut outcomes = Vec::with_capacity(record.records.len());
         for new in &record.records {
-            if !known(self.working, &new.user) {
+            if !self.is_open(new.user) {
                 outcomes.push(Outcome::UnknownUser(new.auth0_id.clone()));
                 continue;
             }
@@ -359,6 +372,40 @@ impl Plan<'_> {
             outcomes.push(Outcome::Recorded(Box::new(written)));
         }
         Ok(Done::Usage(outcomes))
+    }
+
+    fn is_open(&self, user: UserRowId) -> bool {
+        self.working.accounts.get(&user).is_some_and(|account| !account.closed)
+    }
+
+    fn append(&mut self, append: &Append) -> Result<Done, WriteError> {
+        let session = &append.session;
+        if !self.is_open(session.user) {
+            return Err(crate::credits::Rejection::UnknownAccount.into());
+        }
+        if !self.working.sessions.contains(&session.row) {
+            return Err(WriteError::UnknownSession);
+        }
+        let mut added = Vec::with_capacity(append.messages.len());
+        for new in &append.messages {
+            added.push(Message {
+                id: self.ids.messages.take().map_err(internal)?,
+                session: session.clone(),
+                created_at: self.now,
+                new: new.clone(),
+            });
+        }
+        let (now, life) = (self.now, self.rules.session_life);
+        let moved = self.changes.moves.entry(session.row).or_insert_with(|| Move::new(now, life));
+        append.messages.iter().for_each(|new| moved.add(&new.facts));
+        self.changes.messages.extend(added.iter().cloned());
+        Ok(Done::Messages(added))
+    }
+
+    fn edit(&mut self, edit: &Edit) -> Result<Done, WriteError> {
+        let id = edit.fresh.map(|counter| self.ids.of(counter).take()).transpose().map_err(internal)?;
+        self.changes.edits.push(id.map_or_else(|| edit.clone(), |id| edit.with_id(id)));
+        Ok(Done::Edited(id))
     }
 }
 

@@ -14,7 +14,7 @@ use crate::credits::{self, ACCOUNTS_MAX, Account};
 use crate::db::postgres::Postgres;
 use crate::db::{DbError, write};
 use crate::measure;
-use crate::{usage, users};
+use crate::{sessions, usage, users};
 use deadpool_postgres::Object;
 use futures_util::FutureExt as _;
 use kernel::{Clock, UserRowId};
@@ -118,11 +118,14 @@ impl Lane {
                     tracing::error!(error = %why, jobs = open.len(), "the batch was not written");
                     open.iter().for_each(|at| replies[*at] = Some(Err(WriteError::Unavailable(why.clone()))));
                 }
+                Err(DbError::Refused(at)) if open.len() == 1 => {
+                    replies[open[0]] = Some(Err(WriteError::Refused(at)));
+                }
                 Err(DbError::Internal(why)) if open.len() == 1 => {
                     tracing::error!(error = %why, "the command was not written");
                     replies[open[0]] = Some(Err(WriteError::Internal(why)));
                 }
-                Err(DbError::Internal(why)) => {
+                Err(why @ (DbError::Internal(_) | DbError::Refused(_))) => {
                     tracing::warn!(error = %why, jobs = open.len(), "the batch failed; each command goes alone");
                     for at in open {
                         replies[at] = Box::pin(self.commit(&[jobs[at]])).await.pop();
@@ -173,6 +176,10 @@ impl Lane {
         let mut writes = users::engine::postgres::writes(&changes);
         writes.extend(credits::engine::postgres::writes(&changes, &working));
         writes.extend(usage::engine::postgres::writes(&changes));
+        writes.extend(sessions::engine::postgres::writes(&changes));
+        for edit in &changes.edits {
+            writes.extend(edit.statements.iter().enumerate().map(write::Write::of_edit));
+        }
         if !changes.answers.is_empty() {
             writes.push(keep_answers(&changes, now));
         }
@@ -221,25 +228,18 @@ impl Lane {
         credits::engine::postgres::accounts(connection, &wanted, trust == Trust::Lock, &mut working).await?;
         credits::engine::postgres::load(connection, needs, &mut working).await?;
         usage::engine::postgres::load(connection, needs, &mut working).await?;
+        sessions::engine::postgres::load(connection, needs, &mut working).await?;
         load_answers(connection, needs, &mut working).await?;
         Ok((working, remembered))
     }
 
     async fn reserve(&mut self, needs: &Needs, entries: usize) -> Result<(), DbError> {
-        let wanted = [
-            (&mut self.ids.users, needs.fresh_users),
-            (&mut self.ids.entries, entries),
-            (&mut self.ids.usage, needs.fresh_usage),
-        ];
-        for (block, wanted) in wanted {
-            let lacking = block.lacking(wanted);
-            if lacking > 0 {
-                // On a connection of its own, so that no transaction holds the counter's row.
-                let connection = self.db.connection().await?;
-                let statement = connection.prepare_cached(FETCH).await?;
-                let row = connection.query_one(&statement, &[&block.name, &lacking]).await?;
-                block.refill(row.try_get(0)?, lacking);
-            }
+        for (block, lacking) in self.ids.lacking(needs, entries) {
+            // On a connection of its own, so that no transaction holds the counter's row.
+            let connection = self.db.connection().await?;
+            let statement = connection.prepare_cached(FETCH).await?;
+            let row = connection.query_one(&statement, &[&block.name, &lacking]).await?;
+            block.refill(row.try_get(0)?, lacking);
         }
         Ok(())
     }

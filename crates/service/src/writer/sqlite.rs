@@ -3,6 +3,7 @@
 //! Nobody else writes the file (the process holds its lock), so the memory is the truth and a
 //! batch is: decide, write, one fsync.
 
+use super::edit::Edit;
 use super::ids::{FETCH, Ids};
 use super::needs::Needs;
 use super::plan::{Changes, Plan, Rules, StoredAnswer, Working};
@@ -10,7 +11,7 @@ use super::{BATCH_MAX, FORGET_KEYS, IdempotencyKey, Job, Reply, Waiting, WriteEr
 use crate::credits::memory::Accounts;
 use crate::db::DbError;
 use crate::measure;
-use crate::{credits, db, usage, users};
+use crate::{credits, db, sessions, usage, users};
 use kernel::Clock;
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -42,8 +43,12 @@ pub fn start(
                 let mut ways_back = ways_back.into_iter();
                 for jobs in batches(&jobs) {
                     // A bug in one batch must not end all writes. Its transaction rolls back as it unwinds,
-                    // its callers hear that the answer is lost, and the memory holds only what was committed.
-                    let replies = catch_unwind(AssertUnwindSafe(|| engine.commit(jobs))).unwrap_or_default();
+                    // its callers hear that the answer is lost, and nothing is remembered that it may have changed.
+                    let replies =
+                        catch_unwind(AssertUnwindSafe(|| engine.commit(jobs))).unwrap_or_else(|_| {
+                            engine.memory.forget_all();
+                            Vec::new()
+                        });
                     let ways_back: Vec<_> = ways_back.by_ref().take(jobs.len()).collect();
                     for (reply, way_back) in replies.into_iter().zip(ways_back) {
                         let _ = way_back.send(reply);
@@ -74,6 +79,7 @@ impl Engine {
                 tracing::error!(error = %why, jobs = jobs.len(), "the batch was not written");
                 jobs.iter().map(|_| Err(WriteError::Unavailable(why.clone()))).collect()
             }
+            Err(DbError::Refused(at)) if jobs.len() == 1 => vec![Err(WriteError::Refused(at))],
             Err(why) if jobs.len() == 1 => {
                 tracing::error!(error = %why, "the command was not written");
                 vec![Err(WriteError::Internal(why.to_string()))]
@@ -108,8 +114,8 @@ impl Engine {
         let replies = plan.run(&jobs)?;
         let changes = plan.changes;
         if !changes.is_empty() {
-            // What was decided is dropped with `working` if this fails, and read again from the file.
-            self.write(&changes, &working)?;
+            // If this fails the file says what holds: also where a commit reached it and yet reported an error.
+            self.write(&changes, &working).inspect_err(|_| self.memory.forget(working.accounts.keys()))?;
         }
         // Before the answers, so that who was answered reads what was written.
         self.memory.commit(working.accounts.into_values());
@@ -133,6 +139,7 @@ impl Engine {
         }
         credits::engine::sqlite::load(connection, needs, &mut working)?;
         usage::engine::sqlite::load(connection, needs, &mut working)?;
+        sessions::engine::sqlite::load(connection, needs, &mut working)?;
         let mut answer = connection.prepare_cached(
             "SELECT fingerprint, body FROM idempotency_keys WHERE caller = ?1 AND key = ?2",
         )?;
@@ -151,19 +158,10 @@ impl Engine {
 
     /// Fetches ids in a small transaction of its own, so that a batch that fails keeps them.
     fn reserve(&mut self, needs: &Needs, entries: usize) -> Result<(), DbError> {
-        let wanted = [
-            (&mut self.ids.users, needs.fresh_users),
-            (&mut self.ids.entries, entries),
-            (&mut self.ids.usage, needs.fresh_usage),
-        ];
-        for (block, wanted) in wanted {
-            let lacking = block.lacking(wanted);
-            if lacking > 0 {
-                let sql = FETCH.replace('$', "?");
-                let first =
-                    self.connection.query_row(&sql, params![block.name, lacking], |row| row.get(0))?;
-                block.refill(first, lacking);
-            }
+        for (block, lacking) in self.ids.lacking(needs, entries) {
+            let sql = FETCH.replace('$', "?");
+            let first = self.connection.query_row(&sql, params![block.name, lacking], |row| row.get(0))?;
+            block.refill(first, lacking);
         }
         Ok(())
     }
@@ -173,6 +171,10 @@ impl Engine {
         users::engine::sqlite::write(&transaction, changes)?;
         credits::engine::sqlite::write(&transaction, changes, working)?;
         usage::engine::sqlite::write(&transaction, changes)?;
+        sessions::engine::sqlite::write(&transaction, changes)?;
+        for edit in &changes.edits {
+            run_edit(&transaction, edit)?;
+        }
         if !changes.answers.is_empty() {
             let mut insert = transaction.prepare_cached(
                 "INSERT INTO idempotency_keys (caller, key, fingerprint, status, body, created_at) \
@@ -190,6 +192,17 @@ impl Engine {
         transaction.commit()?;
         Ok(())
     }
+}
+
+fn run_edit(connection: &Connection, edit: &Edit) -> Result<(), DbError> {
+    for (place, statement) in edit.statements.iter().enumerate() {
+        let mut prepared = connection.prepare_cached(&statement.sql.replace('$', "?"))?;
+        let written = prepared.execute(rusqlite::params_from_iter(&statement.values))?;
+        if statement.rows.is_some_and(|rows| rows != written) {
+            return Err(DbError::Refused(place));
+        }
+    }
+    Ok(())
 }
 
 /// Refuses to go on when a statement did not write exactly the row it was meant to.

@@ -63,8 +63,12 @@ impl Stage {
     /// A writer, as one replica has it.
     pub fn writer(&self, clock: &Clock) -> Writer {
         let life = Duration::from_micros(REFUND_LIFE.unsigned_abs());
-        let rules =
-            Rules { ledger: Policy { refund_life: Some(life) }, welcome: Credits::ZERO, welcome_life: None };
+        let rules = Rules {
+            ledger: Policy { refund_life: Some(life) },
+            welcome: Credits::ZERO,
+            welcome_life: None,
+            session_life: None,
+        };
         Writer::start(&self.db, rules, clock, &self.memory).expect("the writer starts").0
     }
 

@@ -57,7 +57,12 @@ impl Table {
         let mut plan = Plan {
             working: &mut self.working,
             ids: &mut self.ids,
-            rules: Rules { ledger: Policy { refund_life: None }, welcome: self.welcome, welcome_life: None },
+            rules: Rules {
+                ledger: Policy { refund_life: None },
+                welcome: self.welcome,
+                welcome_life: None,
+                session_life: None,
+            },
             now: NOW,
             changes: Changes::default(),
         };

@@ -1,0 +1,28 @@
+//! What is done by and by, beside the requests: each slice's sweep, one after the other.
+//!
+//! Nothing depends on when they run; each finishes what a request or a crash left over.
+
+use crate::app::App;
+use crate::writer::WriteError;
+use crate::{credits, sessions};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How often the jobs run.
+const EVERY: Duration = Duration::from_secs(30);
+
+/// Runs the jobs until the task is aborted.
+pub async fn run(app: Arc<App>) {
+    loop {
+        tokio::time::sleep(EVERY).await;
+        log("writing down expiries", credits::sweeper::sweep(&app).await.map(drop));
+        log("forgetting idempotency keys", credits::sweeper::forget_keys(&app).await);
+        log("sweeping sessions", sessions::sweeper::sweep(&app).await);
+    }
+}
+
+fn log(job: &str, done: Result<(), WriteError>) {
+    if let Err(error) = done {
+        tracing::warn!(job, %error, "a job failed; it is tried again");
+    }
+}
