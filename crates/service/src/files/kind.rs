@@ -93,6 +93,12 @@ impl Kind {
         }
     }
 
+    /// The kind of a media type that was stored.
+    #[must_use]
+    pub fn of_media_type(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.media_type() == text)
+    }
+
     /// The kind that a client's file name promises.
     #[must_use]
     pub fn promised(name: &str) -> Option<Self> {

@@ -3,6 +3,7 @@
 use crate::app::App;
 use crate::auth::api as auth;
 use crate::config::CorsOrigins;
+use crate::files::{api as files, direct, serve};
 use crate::http::{ApiError, around, docs};
 use crate::sessions::{api as sessions, memory, messages, search};
 use crate::{credits::api as credits, ops, usage::api as usage, usage::batch, users::api as users};
@@ -49,6 +50,13 @@ pub fn table() -> (Router<Arc<App>>, OpenApi) {
         .routes(routes!(memory::add_memory, memory::list_memories))
         .routes(routes!(memory::delete_memory))
         .routes(routes!(search::search_messages))
+        .routes(routes!(files::upload_file))
+        .routes(routes!(files::list_files, files::delete_file))
+        .routes(routes!(files::get_file_info))
+        .routes(routes!(files::download_file))
+        .routes(routes!(direct::create_upload_url))
+        .routes(routes!(direct::complete_upload))
+        .routes(routes!(serve::get_local_file, serve::put_local_file))
         .split_for_parts();
     (router, docs::complete(document))
 }
