@@ -104,6 +104,19 @@ impl Api {
         concurrently(users, |user| self.balance(user)).await
     }
 
+    /// The number of messages that all users' sessions count together.
+    pub async fn messages(&self, users: &[User]) -> Fallible<i128> {
+        #[derive(Deserialize)]
+        struct Counted {
+            message_count: i128,
+        }
+        let counts = concurrently(users, |user| async {
+            let body = self.get(&user.path("/sessions")).await?;
+            Ok(data::<Vec<Counted>>(&body)?.iter().map(|session| session.message_count).sum::<i128>())
+        });
+        Ok(counts.await?.iter().sum())
+    }
+
     /// The number of usage records that all users have together.
     pub async fn records(&self, users: &[User]) -> Fallible<i128> {
         let stats = concurrently(users, |user| self.stats(user, "")).await?;

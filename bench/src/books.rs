@@ -45,7 +45,7 @@ impl Opening {
     ) -> Fallible<Closing> {
         let moved = self.settled(api, users).await? - self.total;
         let unit = match self.books {
-            Books::None => 1,
+            Books::None | Books::Messages => 1,
             Books::Credits => -CONSUME_MICROS,
             Books::Usage(records) => records as i128,
         };
@@ -80,5 +80,6 @@ async fn total(api: &Api, users: &[User], books: Books) -> Fallible<i128> {
         Books::None => Ok(0),
         Books::Credits => Ok(api.balances(users).await?.iter().sum()),
         Books::Usage(_) => api.records(users).await,
+        Books::Messages => api.messages(users).await,
     }
 }

@@ -1,6 +1,7 @@
 //! The cases: which requests each one sends, and which books must balance after it.
 
 use crate::bodies;
+use crate::sessions;
 use crate::users::User;
 use crate::wrk::{ID_WIDTH, Request};
 use chrono::{DateTime, Utc};
@@ -27,6 +28,10 @@ pub enum Case {
     UsageBatch,
     /// Statistics over a short and a long history.
     Stats,
+    /// Adding a message to one hot session, and to the sessions of 1000 users in turn.
+    MessageAppend,
+    /// The last 50 messages of a short and of a long session.
+    LastMessages,
 }
 
 /// What the books of a case count.
@@ -38,6 +43,8 @@ pub enum Books {
     Credits,
     /// Every acknowledged request stores this many usage records.
     Usage(usize),
+    /// Every acknowledged request adds a message.
+    Messages,
 }
 
 impl Case {
@@ -57,6 +64,8 @@ impl Case {
             Self::UsageRecord => "usage_record",
             Self::UsageBatch => "usage_batch",
             Self::Stats => "stats",
+            Self::MessageAppend => "message_append",
+            Self::LastMessages => "last_messages",
         }
     }
 
@@ -66,7 +75,8 @@ impl Case {
             Self::ConsumeOne | Self::ConsumeMany | Self::HalfRate => Books::Credits,
             Self::UsageRecord => Books::Usage(1),
             Self::UsageBatch => Books::Usage(batch_records),
-            Self::Noop | Self::Balance | Self::Stats => Books::None,
+            Self::MessageAppend => Books::Messages,
+            Self::Noop | Self::Balance | Self::Stats | Self::LastMessages => Books::None,
         }
     }
 }
@@ -125,6 +135,20 @@ pub fn usage_batch(
 /// One user's statistics, asked by the user itself.
 pub fn stats(address: SocketAddr, user: &User, query: &str) -> Vec<Request> {
     vec![vec![get(address, &user.path(&format!("/usage/stats{query}")), &bearer(user))]]
+}
+
+/// A message to every session in turn, by its user.
+pub fn message_append(address: SocketAddr, users: &[User], sessions: &[String]) -> Vec<Request> {
+    let one = |(number, (user, session)): (usize, (&User, &String))| {
+        let body = sessions::message(number).to_string();
+        vec![post(address, &format!("{session}/messages"), &bearer(user), &body)]
+    };
+    users.iter().zip(sessions).enumerate().map(one).collect()
+}
+
+/// The last 50 messages of a session, asked by its user.
+pub fn last_messages(address: SocketAddr, user: &User, session: &str) -> Vec<Request> {
+    vec![vec![get(address, &format!("{session}/messages?order=desc&limit=50"), &bearer(user))]]
 }
 
 fn head(method: &str, address: SocketAddr, path: &str, caller: &str, length: usize) -> String {

@@ -19,6 +19,7 @@ mod proc;
 mod replay;
 mod report;
 mod server;
+mod sessions;
 mod suite;
 mod targets;
 mod users;

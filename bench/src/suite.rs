@@ -9,6 +9,7 @@ use crate::cases::{self, Books, Case};
 use crate::engine::{Bed, Engine, EngineSet, Storage};
 use crate::open_loop::{self, Plan};
 use crate::server::Server;
+use crate::sessions;
 use crate::users::{self, User};
 use crate::wrk::{Driven, Load, Request};
 use crate::{Fallible, bare, machine, report, wall};
@@ -44,6 +45,9 @@ pub struct Options {
     /// Lengths of the histories whose statistics are compared, as a comma list.
     #[arg(long, value_delimiter = ',', default_value = "1000,1000000")]
     pub histories: Vec<usize>,
+    /// Lengths of the conversations whose last messages are compared, as a comma list.
+    #[arg(long, value_delimiter = ',', default_value = "100,100000")]
+    pub conversations: Vec<usize>,
     /// The service's binary.
     #[arg(long, default_value = "target/release/user-service")]
     pub program: PathBuf,
@@ -205,6 +209,8 @@ impl<'a> Session<'a> {
             }
             Case::HalfRate => self.half_rate(findings).await,
             Case::Stats => self.stats(findings).await,
+            Case::MessageAppend => self.message_append(findings).await,
+            Case::LastMessages => self.last_messages(findings).await,
         }
     }
 
@@ -340,6 +346,24 @@ impl<'a> Session<'a> {
             let address = self.server.address;
             self.rows(&plain, &cases::stats(address, user, ""), findings).await?;
             self.rows(&ragged, &cases::stats(address, user, &bodies::ragged_range(now)), findings).await?;
+        }
+        Ok(())
+    }
+
+    async fn message_append(&self, findings: &mut Findings) -> Fallible<()> {
+        let sessions = sessions::begin(&self.api, &self.users).await?;
+        let (address, users) = (self.server.address, &self.users);
+        let one = cases::message_append(address, &users[..1], &sessions[..1]);
+        self.rows("message_append_one", &one, findings).await?;
+        self.rows("message_append", &cases::message_append(address, users, &sessions), findings).await
+    }
+
+    async fn last_messages(&self, findings: &mut Findings) -> Fallible<()> {
+        for (user, &total) in self.users.iter().zip(&self.options.conversations) {
+            let sessions = sessions::begin(&self.api, std::slice::from_ref(user)).await?;
+            sessions::fill(&self.api, &sessions[0], total).await?;
+            let requests = cases::last_messages(self.server.address, user, &sessions[0]);
+            self.rows(&format!("last_messages_{total}"), &requests, findings).await?;
         }
         Ok(())
     }

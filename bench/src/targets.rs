@@ -52,8 +52,15 @@ impl<'a> Judge<'a> {
             let aim = "usage batch records over the bare engine's >= 0.6".to_owned();
             targets.push(self.target(aim, bare.ratio, bare.ratio >= 0.6));
         }
-        targets.extend(self.histories(""));
-        targets.extend(self.histories("_ragged"));
+        for case in ["message_append", "message_append_one"] {
+            if let Some(row) = self.busiest(case) {
+                let aim = format!("{case} over no-op");
+                targets.extend(row.ratio.map(|ratio| self.at_least(row, &aim, ratio, 0.5)));
+            }
+        }
+        targets.extend(self.lengths("stats_", "", 2.0));
+        targets.extend(self.lengths("stats_", "_ragged", 2.0));
+        targets.extend(self.lengths("last_messages_", "", 1.25));
         let most = |field: fn(&Row) -> f64| self.rows().map(field).fold(0.0, f64::max);
         targets.push(self.at_most("RSS idle, MiB", most(|row| row.idle_mib), 50.0));
         targets.push(self.at_most("RSS peak under load, MiB", most(|row| row.peak_mib), 150.0));
@@ -69,15 +76,15 @@ impl<'a> Judge<'a> {
         self.rows().filter(|row| row.case == case).max_by_key(|row| row.connections)
     }
 
-    /// The median over the longest history against that over the shortest, one caller at a time.
-    fn histories(&self, suffix: &str) -> Option<Target> {
-        let length = |row: &Row| row.case.strip_prefix("stats_")?.strip_suffix(suffix)?.parse::<u64>().ok();
+    /// The time over the longest history against that over the shortest, one caller at a time.
+    fn lengths(&self, prefix: &str, suffix: &str, bound: f64) -> Option<Target> {
+        let length = |row: &Row| row.case.strip_prefix(prefix)?.strip_suffix(suffix)?.parse::<u64>().ok();
         let quiet = self.rows().filter(|row| length(row).is_some()).map(|row| row.connections).min()?;
         let rows = || self.rows().filter(|row| row.connections == quiet && length(row).is_some());
         let (short, long) = (rows().min_by_key(|row| length(row))?, rows().max_by_key(|row| length(row))?);
         let times = short.per_second / long.per_second;
         (short.case != long.case)
-            .then(|| self.at_most(&format!("time of {} over {}", long.case, short.case), times, 2.0))
+            .then(|| self.at_most(&format!("time of {} over {}", long.case, short.case), times, bound))
     }
 
     fn at_least(&self, row: &Row, what: &str, measured: f64, bound: f64) -> Target {

@@ -187,6 +187,22 @@ impl Site {
         format!("http://{}", self.address)
     }
 
+    /// The service's data folder.
+    #[must_use]
+    pub fn data_dir(&self) -> &std::path::Path {
+        &self.config.data_dir
+    }
+
+    /// The service from within, for what no caller can see.
+    ///
+    /// # Panics
+    /// When it does not run.
+    #[must_use]
+    pub fn inside(&self) -> Arc<App> {
+        let running = self.running();
+        Arc::clone(&running.as_ref().expect("the service runs").app)
+    }
+
     /// What the service's clock shows.
     #[must_use]
     pub fn now(&self) -> Timestamp {
@@ -198,14 +214,16 @@ impl Site {
         self.clock.advance(by);
     }
 
-    /// Writes down every expiry that is due, as the sweeper does by and by; says how many.
+    /// Does what the jobs do by and by; says how many expiries of credits were written down.
     ///
     /// # Panics
     /// When that fails.
     pub async fn sweep(&self) -> usize {
         let app = self.running().as_ref().map(|running| Arc::clone(&running.app));
         let app = app.expect("the service runs");
-        sweeper::sweep(&app).await.expect("the sweep succeeds")
+        user_service::files::sweeper::sweep(&app).await.expect("the sweep of files succeeds");
+        user_service::sessions::sweeper::sweep(&app).await.expect("the sweep of sessions succeeds");
+        sweeper::sweep(&app).await.expect("the sweep of credits succeeds")
     }
 
     /// Sends bytes that no HTTP client would, and gives everything that comes back until the

@@ -26,16 +26,22 @@ pub fn session_refs() -> SessionRefs {
 /// # Errors
 /// [`DbError`].
 pub async fn find_ref(app: &App, session_id: &str, remembered: bool) -> Result<Option<SessionRef>, DbError> {
-    if remembered && let Some(session) = app.session_refs.get(session_id) {
+    let Some(session_id) = public_id(session_id) else { return Ok(None) };
+    if remembered && let Some(session) = app.session_refs.get(&session_id) {
         return Ok(Some(session));
     }
     let sql = "SELECT s.id, s.session_id, s.user_id, u.auth0_id FROM sessions s JOIN users u ON u.id = s.user_id \
                WHERE s.session_id = $1 AND s.deleted_at IS NULL AND u.deleted_at IS NULL";
-    let found: Option<SessionRef> = app.db.find(sql, &[session_id.into()]).await?;
+    let found: Option<SessionRef> = app.db.find(sql, &[session_id.as_str().into()]).await?;
     if let Some(session) = &found {
-        app.session_refs.insert(session_id.to_owned(), session.clone());
+        app.session_refs.insert(session_id, session.clone());
     }
     Ok(found)
+}
+
+/// A public id as it is kept; what is no UUID names nothing.
+fn public_id(text: &str) -> Option<String> {
+    uuid::Uuid::try_parse(text).ok().map(|id| id.to_string())
 }
 
 /// A session that is not deleted.
@@ -137,12 +143,13 @@ pub async fn latest_messages(db: &Db, session: i64, wanted: Stretch) -> Result<R
 /// # Errors
 /// [`DbError`].
 pub async fn message(db: &Db, session: i64, message_id: &str) -> Result<Option<StoredMessage>, DbError> {
+    let Some(message_id) = public_id(message_id) else { return Ok(None) };
     let sql = concat!(
         "SELECT ",
         message_columns!(),
         " FROM messages m JOIN sessions s ON s.id = m.session_row WHERE m.session_row = $1 AND m.message_id = $2"
     );
-    db.find(sql, &[session.into(), message_id.into()]).await
+    db.find(sql, &[session.into(), message_id.as_str().into()]).await
 }
 
 /// What is remembered of a session, newest first.

@@ -5,8 +5,18 @@ use testkit::schema::Document;
 use testkit::{Actor, Answer, Engine, TestApp, both_engines};
 
 /// The routes that anybody may call.
-const PUBLIC: [&str; 7] =
-    ["get_root", "get_health", "get_live", "get_ready", "get_metrics", "create_dev_token", "get_auth_info"];
+const PUBLIC: [&str; 9] = [
+    "get_root",
+    "get_health",
+    "get_live",
+    "get_ready",
+    "get_metrics",
+    "create_dev_token",
+    "get_auth_info",
+    // The signature in the address is the permission.
+    "get_local_file",
+    "put_local_file",
+];
 
 /// An operation, ready to be asked.
 struct Route {
@@ -18,19 +28,76 @@ struct Route {
     public: bool,
 }
 
+/// A user as paths name it, with something of each kind that is its own.
+#[derive(Clone)]
+struct Owner {
+    user: String,
+    session: String,
+    message: String,
+    memory: String,
+    file: String,
+}
+
+impl Owner {
+    /// Nobody, who has nothing.
+    fn nobody() -> Self {
+        let uuid = "00000000-0000-7000-8000-000000000000".to_owned();
+        Self { user: "auth0|nobody".to_owned(), session: uuid.clone(), message: uuid, memory: "1".to_owned(), file: "users/auth0|nobody/files/x".to_owned() }
+    }
+
+    /// A user who was made just now.
+    async fn new(user: &Actor) -> Self {
+        let _ = user.ensure().await;
+        let session = crate::support::session(user).await;
+        let message =
+            user.post(&format!("{session}/messages"), json!({"role": "user", "content": "x"})).await.data();
+        let memory = user.post(&format!("{session}/memory"), json!({"content": "x"})).await.data();
+        Self {
+            user: user.id().to_owned(),
+            session: session.rsplit('/').next().unwrap_or_default().to_owned(),
+            message: message["id"].as_str().expect("an id").to_owned(),
+            memory: memory["id"].to_string(),
+            file: user.upload("a.txt", b"x").await.data()["file_path"].as_str().expect("a path").to_owned(),
+        }
+    }
+}
+
 impl Route {
-    /// Asks it about a user.
-    async fn ask(&self, actor: &Actor, user: &str) -> Answer {
-        let path = self.path.replace("{user_id}", &user.replace('|', "%7C"));
-        let request = actor.request(self.method.to_uppercase().parse().expect("a method"), &path);
+    /// Asks it about what is somebody's.
+    async fn ask(&self, actor: &Actor, owner: &Owner) -> Answer {
+        let request = self.request(actor, owner);
         match &self.body {
+            _ if self.name == "upload_file" => request.file("a.txt", b"x").send().await,
             Some(body) => request.json(body).send().await,
             None => request.send().await,
         }
     }
 
+    fn request(&self, actor: &Actor, owner: &Owner) -> testkit::Request {
+        let path = self
+            .path
+            .replace("{user_id}", &owner.user.replace('|', "%7C"))
+            .replace("{session_id}", &owner.session)
+            .replace("{message_id}", &owner.message)
+            .replace("{memory_id}", &owner.memory);
+        // What must be asked in the query.
+        let path = match self.name.as_str() {
+            "search_messages" => format!("{path}?q=x"),
+            "get_file_info" | "download_file" | "delete_file" => {
+                format!("{path}?file_path={}", owner.file.replace('|', "%7C"))
+            }
+            _ => path,
+        };
+        actor.request(self.method.to_uppercase().parse().expect("a method"), &path)
+    }
+
     fn of_user(&self) -> bool {
-        self.path.contains("{user_id}")
+        self.path.contains("{user_id}") || self.path.contains("{session_id}")
+    }
+
+    /// What an answer says of somebody who is unknown.
+    fn unknown(&self) -> &'static str {
+        if self.path.contains("{session_id}") { "SessionNotFoundException" } else { "UserNotFoundException" }
     }
 
     fn grants(&self) -> bool {
@@ -59,7 +126,12 @@ fn routes(document: &Document) -> Vec<Route> {
             }
         })
         .collect();
-    routes.sort_by_key(|route| route.method == "delete");
+    // What hangs on something goes before it.
+    routes.sort_by_key(|route| match route.name.as_str() {
+        "delete_user" => 3,
+        "delete_session" => 2,
+        _ => u8::from(route.method == "delete"),
+    });
     routes
 }
 
@@ -81,13 +153,13 @@ both_engines! {
     }
 
     async fn nobody_passes_without_proof(app: TestApp) {
-        app.alice.ensure().await;
+        let alice = Owner::new(&app.alice).await;
         let garbage = app.bearing("Bearer eyJhbGciOiJIUzI1NiJ9.e30.c2lnbmF0dXJl");
         let wrong_key = app.bearing("Bearer usk_wrong");
         for route in routes(&app.document).iter().filter(|route| !route.public) {
             for (who, actor) in [("anon", &app.anon), ("garbage", &garbage), ("wrong key", &wrong_key)] {
-                for user in ["auth0|alice", "auth0|nobody"] {
-                    let answer = route.ask(actor, user).await;
+                for owner in [&alice, &Owner::nobody()] {
+                    let answer = route.ask(actor, owner).await;
                     assert_eq!(answer.status, 401, "{who}: {}: {}", route.name, answer.text());
                     assert!(answer.header("www-authenticate").is_some_and(|challenge| challenge.starts_with("Bearer")));
                 }
@@ -97,30 +169,33 @@ both_engines! {
 
     async fn a_user_reaches_nobody_but_itself(app: TestApp) {
         app.alice.ensure().await;
-        let bob = app.bob.ensure().await["user_id"].to_string();
+        let bob = Owner::new(&app.bob).await;
+        let row = Owner { user: app.bob.ensure().await["user_id"].to_string(), ..bob.clone() };
+        let session = format!("/api/v1/sessions/{}", bob.session);
         let before = app.bob.get("/api/v1/users/me").await.ok();
         for route in routes(&app.document).iter().filter(|route| route.of_user()) {
-            for user in ["auth0|bob", bob.as_str()] {
-                let foreign = route.ask(&app.alice, user).await;
+            for owner in [&bob, &row] {
+                let foreign = route.ask(&app.alice, owner).await;
                 assert_eq!(foreign.with(403)["error_code"], "AuthorizationException", "{}", route.name);
             }
-            let unknown = route.ask(&app.alice, "auth0|nobody").await;
-            assert_eq!(unknown.with(404)["error_code"], "UserNotFoundException", "{}", route.name);
+            let unknown = route.ask(&app.alice, &Owner::nobody()).await;
+            assert_eq!(unknown.with(404)["error_code"], route.unknown(), "{}", route.name);
             // Before anything else is looked at: a broken body does not tell who exists.
             if route.body.is_some() {
-                let path = route.path.replace("{user_id}", "auth0%7Cbob");
-                let broken = app.alice.request(route.method.to_uppercase().parse().expect("a method"), &path).body("{").send().await;
+                let broken = route.request(&app.alice, &bob).body("{").send().await;
                 assert_eq!(broken.status, 403, "{}", route.name);
             }
         }
         assert_eq!(app.bob.get("/api/v1/users/me").await.ok(), before, "nothing of bob's has changed");
         assert_eq!(app.bob.get(&app.bob.own("/usage")).await.data(), json!([]));
+        let session = app.bob.get(&session).await.data();
+        assert_eq!((&session["message_count"], &session["status"], &session["title"]), (&json!(1), &json!("active"), &Value::Null));
     }
 
     async fn what_gives_credits_is_not_for_plain_users(app: TestApp) {
-        app.alice.ensure().await;
+        let alice = Owner::new(&app.alice).await;
         for route in routes(&app.document).iter().filter(|route| route.grants()) {
-            let answer = route.ask(&app.alice, "auth0|alice").await;
+            let answer = route.ask(&app.alice, &alice).await;
             // Development alone lets users recharge themselves.
             let wanted = if route.name == "recharge_credits" { 200 } else { 403 };
             assert_eq!(answer.status, wanted, "{}: {}", route.name, answer.text());
@@ -130,14 +205,18 @@ both_engines! {
     async fn programs_and_admins_reach_every_user(app: TestApp) {
         let names = ["auth0|key", "auth0|role"];
         for (actor, user) in [&app.backend, &app.admin].into_iter().zip(names) {
-            let _ = app.user(user).ensure().await;
+            let owner = Owner::new(&app.user(user)).await;
             for route in routes(&app.document).iter().filter(|route| route.of_user()) {
-                let answer = route.ask(actor, user).await;
-                // The example of a refund names a transaction that is not this user's.
-                let wanted = if route.name == "refund_credits" { 404 } else { 200 };
+                let answer = route.ask(actor, &owner).await;
+                let wanted = match route.name.as_str() {
+                    // The examples name a transaction and an upload that are not this user's.
+                    "refund_credits" | "complete_upload" => 404,
+                    "download_file" => 302,
+                    _ => 200,
+                };
                 assert_eq!(answer.status, wanted, "{}: {}", route.name, answer.text());
-                let unknown = route.ask(actor, "auth0|nobody").await;
-                assert_eq!(unknown.with(404)["error_code"], "UserNotFoundException", "{}", route.name);
+                let unknown = route.ask(actor, &Owner::nobody()).await;
+                assert_eq!(unknown.with(404)["error_code"], route.unknown(), "{}", route.name);
             }
         }
     }
@@ -146,9 +225,9 @@ both_engines! {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_self_recharge_a_user_gives_itself_nothing() {
     let app = TestApp::start_with(Engine::Sqlite, &[("ALLOW_SELF_RECHARGE", "false")]).await;
-    app.alice.ensure().await;
+    let alice = Owner::new(&app.alice).await;
     for route in routes(&app.document).iter().filter(|route| route.grants()) {
-        let answer = route.ask(&app.alice, "auth0|alice").await;
+        let answer = route.ask(&app.alice, &alice).await;
         assert_eq!(answer.with(403)["error_code"], "AuthorizationException", "{}", route.name);
     }
     assert_eq!(crate::support::balance(&app.alice).await, 1000);

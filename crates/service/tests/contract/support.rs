@@ -21,6 +21,7 @@ fn mask(value: &mut Value) {
                 match name.as_str() {
                     "id" if value.is_number() => *value = "<id>".into(),
                     "user_id" if value.is_number() => *value = "<row id>".into(),
+                    "id" | "session_id" if value.as_str().is_some_and(is_uuid) => *value = "<uuid>".into(),
                     "request_id" if value.is_string() => *value = "<request>".into(),
                     "transaction_id" | "grant_id" | "reverses" if value.is_string() => {
                         // The place within the account is part of the story; the account's row is not.
@@ -36,6 +37,10 @@ fn mask(value: &mut Value) {
         Value::Array(values) => values.iter_mut().for_each(mask),
         _ => {}
     }
+}
+
+fn is_uuid(text: &str) -> bool {
+    text.len() == 36 && text.bytes().filter(|b| *b == b'-').count() == 4
 }
 
 /// The envelope that an answer comes in.
@@ -58,6 +63,12 @@ pub fn error(code: &str, message: &str, details: Value) -> Value {
 /// What a user can spend now, as the service says.
 pub async fn balance(actor: &Actor) -> Value {
     actor.get(&actor.own("/credits/balance")).await.data()
+}
+
+/// Begins a session of a user, and gives its path.
+pub async fn session(actor: &Actor) -> String {
+    let created = actor.post(&actor.own("/sessions"), json!({})).await.ok();
+    format!("/api/v1/sessions/{}", created["session_id"].as_str().expect("an id"))
 }
 
 /// One member of each row of a list.

@@ -106,6 +106,41 @@ async fn a_write_on_one_process_is_read_on_the_other() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_processes_count_the_messages_of_one_session() {
+    let place = Place::postgres().await;
+    let a = PROGRAM.start(&place, &[]).await;
+    let b = PROGRAM.start(&place, &[]).await;
+    let caller = Caller::new();
+    caller.ensure(a.address, "talker").await;
+    let made =
+        caller.post(a.address, "/api/v1/users/talker/sessions", &json!({}), None).await.expect("an answer");
+    let path = format!("/api/v1/sessions/{}", made.body["session_id"].as_str().expect("an id"));
+    let mut racing = JoinSet::new();
+    for call in 0..200_usize {
+        let (caller, path) = (caller.clone(), format!("{path}/messages"));
+        let target = [a.address, b.address][call % 2];
+        let body = json!({"role": "user", "content": call.to_string(), "tokens_used": 2, "cost_usd": 0.5});
+        racing.spawn(async move { caller.post(target, &path, &body, None).await.expect("an answer").status });
+    }
+    assert!(racing.join_all().await.iter().all(|status| *status == 200));
+    let mut orders = Vec::new();
+    for process in [&a, &b] {
+        let row = caller.get(process.address, &path).await.expect("an answer").body["data"].clone();
+        let totals = ["message_count", "total_tokens", "total_cost"].map(|name| row[name].clone());
+        assert_eq!(totals, [json!(200), json!(400), json!(100)]);
+        let list =
+            caller.get(process.address, &format!("{path}/messages?limit=1000")).await.expect("an answer");
+        orders.push(list.body["data"].as_array().expect("rows").clone());
+    }
+    assert_eq!((orders[0].len(), &orders[0]), (200, &orders[1]), "both see the same order");
+    // Numbered without gaps.
+    assert_eq!(
+        place.value("SELECT MIN(seq) || '-' || MAX(seq) || '-' || COUNT(DISTINCT seq) FROM messages").await,
+        "1-200-200"
+    );
+}
+
 /// Makes one user a hundred times at once.
 async fn ensure_together(targets: &[SocketAddr], user: &'static str) {
     let caller = Caller::new();
