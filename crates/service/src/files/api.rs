@@ -419,8 +419,7 @@ pub struct DownloadView {
 #[utoipa::path(
     get, path = "/api/v1/users/{user_id}/files/download", tag = "Files", operation_id = "download_file",
     params(UserPath, FileQuery), security(("bearer" = []), ("service_key" = ["files:read"])),
-    responses((status = 302, body = Envelope<DownloadView>, description = "Where the file is", headers(
-        ("Location" = String, description = "The address.")))),
+    responses((status = 302, body = Envelope<DownloadView>, description = "Where the file is")),
 )]
 pub async fn download_file(
     State(app): State<Arc<App>>,

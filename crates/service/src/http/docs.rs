@@ -243,6 +243,7 @@ fn complete_operation(method: &Method, operation: &mut Operation) {
             "200" if keyed => {
                 header("Idempotent-Replayed", "`true` when this is the answer to an earlier request.")
             }
+            "302" => header("Location", "The address."),
             "401" => header("WWW-Authenticate", "`Bearer …`"),
             "503" => header("Retry-After", "Seconds until trying again makes sense."),
             _ => {}

@@ -42,7 +42,13 @@ impl Owner {
     /// Nobody, who has nothing.
     fn nobody() -> Self {
         let uuid = "00000000-0000-7000-8000-000000000000".to_owned();
-        Self { user: "auth0|nobody".to_owned(), session: uuid.clone(), message: uuid, memory: "1".to_owned(), file: "users/auth0|nobody/files/x".to_owned() }
+        Self {
+            user: "auth0|nobody".to_owned(),
+            session: uuid.clone(),
+            message: uuid,
+            memory: "1".to_owned(),
+            file: "users/auth0|nobody/files/x".to_owned(),
+        }
     }
 
     /// A user who was made just now.
