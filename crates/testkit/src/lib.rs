@@ -11,6 +11,7 @@ pub mod files;
 pub mod postgres;
 pub mod process;
 pub mod proxy;
+pub mod s3;
 pub mod schema;
 
 pub use actors::{Actor, Answer, Request};

@@ -143,10 +143,16 @@ async fn take_back(app: &App, file: &StoredFile) {
 
 async fn remove_bytes(app: &App, file: &StoredFile) -> Result<(), ObjectError> {
     let key = key(file.user, &file.path);
-    if let Some(upload) = &file.upload_id {
-        app.files.objects.abort(&key, upload).await?;
+    let aborted = match &file.upload_id {
+        Some(upload) => app.files.objects.abort(&key, upload).await,
+        None => Ok(()),
+    };
+    app.files.objects.delete(&key).await?;
+    // Stores say different things of an upload that has ended already, so this holds nothing up.
+    if let Err(error) = aborted {
+        tracing::warn!(file = file.id, %error, "an upload in parts was not ended; it may have ended before");
     }
-    app.files.objects.delete(&key).await
+    Ok(())
 }
 
 /// Removes the bytes of a file that nobody sees any more, and then its row.

@@ -4,6 +4,7 @@ mod addresses;
 mod direct;
 mod left_over;
 mod limits;
+mod s3;
 
 use crate::support::{NOW, column, envelope};
 use serde_json::{Value, json};
