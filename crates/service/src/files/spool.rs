@@ -10,11 +10,15 @@ use bytes::Bytes;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 
 /// How many bytes are gathered before they are hashed and written.
-const BUFFER_BYTES: usize = 128 * 1024;
+const BUFFER_BYTES: usize = 64 * 1024;
+/// How many spools are written to at a time: each takes a thread, and the disk gains nothing by more.
+const WRITES_MAX: usize = 4;
 /// The file that is locked while the folder's process lives.
 const LOCK: &str = "lock";
 
@@ -23,6 +27,7 @@ pub struct Spools {
     all: PathBuf,
     own: PathBuf,
     next: AtomicU64,
+    writes: Arc<Semaphore>,
     _lock: File,
 }
 
@@ -41,7 +46,13 @@ impl Spools {
         lock.lock()?;
         std::fs::create_dir(&own)?;
         std::fs::rename(&fresh, own.join(LOCK))?;
-        Ok(Self { all, own, next: AtomicU64::new(0), _lock: lock })
+        Ok(Self {
+            all,
+            own,
+            next: AtomicU64::new(0),
+            writes: Arc::new(Semaphore::new(WRITES_MAX)),
+            _lock: lock,
+        })
     }
 
     /// Removes the folders of processes that have died, and says how many.
@@ -89,7 +100,8 @@ impl Spools {
         let at = path.0.clone();
         let file = spawn_blocking(move || File::create_new(at)).await??;
         let state = State { file, hash: Context::new(&SHA256) };
-        Ok(Receiving { path, state: Some(state), buffer: Vec::new(), size: 0 })
+        let writes = Arc::clone(&self.writes);
+        Ok(Receiving { path, state: Some(state), writes, buffer: Vec::new(), size: 0 })
     }
 
     /// Takes a file that nobody writes to any more under a second name, and reads it through.
@@ -145,6 +157,7 @@ struct State {
 pub struct Receiving {
     path: SpoolPath,
     state: Option<State>,
+    writes: Arc<Semaphore>,
     buffer: Vec<u8>,
     size: u64,
 }
@@ -168,8 +181,10 @@ impl Receiving {
 
     async fn write(&mut self) -> io::Result<()> {
         let mut state = self.state.take().ok_or_else(|| io::Error::other("an earlier write failed"))?;
+        let turn = Arc::clone(&self.writes).acquire_owned().await.map_err(io::Error::other)?;
         let mut buffer = std::mem::take(&mut self.buffer);
         let (state, buffer) = spawn_blocking(move || {
+            let _turn = turn;
             state.hash.update(&buffer);
             state.file.write_all(&buffer)?;
             buffer.clear();

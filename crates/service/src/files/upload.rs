@@ -16,12 +16,16 @@ use axum::extract::{DefaultBodyLimit, FromRequest as _, Multipart};
 use axum::http::header::{CONTENT_TYPE, EXPECT};
 use axum::http::{HeaderMap, Request, StatusCode};
 use bytes::Bytes;
+use futures_util::stream;
+use http_body_util::BodyExt as _;
 use std::fs::File;
 
 /// The field that holds the file.
 const FIELD: &str = "file";
 /// How many bytes a form may have beside the file.
 const BESIDE_MAX: u64 = 64 * 1024;
+/// How much of a body the form's reader gets at a time.
+const PIECE_BYTES: usize = 16 * 1024;
 /// How many fields a form may have.
 const FIELDS_MAX: usize = 32;
 
@@ -55,7 +59,7 @@ pub async fn receive(app: &App, request: Request<Body>) -> Result<Uploaded, ApiE
         return Err(if too_long { too_large(limit) } else { no_form() });
     }
     let _turn = app.files.turn().await?;
-    let mut request = Request::from_parts(parts, body);
+    let mut request = Request::from_parts(parts, in_pieces(body));
     // The limit is ours: it counts the file and answers in our words.
     DefaultBodyLimit::disable().apply(&mut request);
     let mut form = Multipart::from_request(request.with_limited_body(), &()).await.map_err(|_| no_form())?;
@@ -68,6 +72,24 @@ pub async fn receive(app: &App, request: Request<Body>) -> Result<Uploaded, ApiE
     let (spool, kind) = look(app, spool, &file_name).await?;
     let content = [&spool.sha256[..], file_name.as_bytes()].concat();
     Ok(Uploaded { spool, file_name, kind, once: key.once(&content) })
+}
+
+/// The same body in small pieces, with a pause between them: the form's reader copies whatever is
+/// ready before it hands anything on, and from a fast sender that is megabytes.
+fn in_pieces(body: Body) -> Body {
+    Body::from_stream(stream::unfold((body, Bytes::new()), |(mut body, mut rest)| async move {
+        tokio::task::yield_now().await;
+        while rest.is_empty() {
+            match body.frame().await?.map(hyper::body::Frame::into_data) {
+                Ok(Ok(bytes)) => rest = bytes,
+                // Trailers say nothing of a form.
+                Ok(Err(_)) => {}
+                Err(error) => return Some((Err(error), (body, rest))),
+            }
+        }
+        let piece = rest.split_to(rest.len().min(PIECE_BYTES));
+        Some((Ok(piece), (body, rest)))
+    }))
 }
 
 /// The first field of that name; all others are passed over.
