@@ -64,7 +64,7 @@ impl S3Server {
     }
 
     fn try_run(&mut self) -> bool {
-        let mut child = Command::new(program())
+        let child = Command::new(program())
             .args(["--host", "127.0.0.1", "--port", &self.port.to_string()])
             .args(["--access-key", ACCESS_KEY, "--secret-key", SECRET_KEY])
             .arg(self.folder.path())
@@ -73,20 +73,21 @@ impl S3Server {
             .stderr(Stdio::null())
             .spawn()
             .expect("the S3 server starts");
+        self.child = Some(child);
         let until = Instant::now() + START_LIMIT;
-        while Instant::now() < until {
-            if child.try_wait().expect("our child").is_some() {
-                return false;
-            }
+        while Instant::now() < until && self.lives() {
             // Whoever answers in the words of S3 is ours, unless ours has ended.
-            if self.answers() && child.try_wait().expect("our child").is_none() {
-                self.child = Some(child);
+            if self.answers() && self.lives() {
                 return true;
             }
             std::thread::sleep(Duration::from_millis(5));
         }
-        let _ = child.kill();
+        self.kill();
         false
+    }
+
+    fn lives(&mut self) -> bool {
+        self.child.as_mut().is_some_and(|child| child.try_wait().expect("our child").is_none())
     }
 
     fn answers(&self) -> bool {

@@ -3,12 +3,14 @@
 //! The address leads to a staging key, never to the file's own: what was checked is copied away from
 //! where the client can still write, so what is stored is what was checked.
 
-use super::api::{self, BaseUrl, UploadView};
+use super::address::{BaseUrl, download_url};
+use super::api::not_found;
 use super::keep::{self, Incoming};
 use super::kind::Kind;
 use super::model::{Status, StoredFile};
 use super::objects::{ObjectError, Objects, staging_key};
-use super::{edits, name, store, upload};
+use super::upload::{UploadView, replay, respond};
+use super::{edits, name, receive, store};
 use crate::app::App;
 use crate::auth::grants::CanWriteFiles;
 use crate::http::envelope::{bytes as to_bytes, json_bytes};
@@ -94,10 +96,10 @@ pub async fn create_upload_url(
 ) -> Result<Response, ApiError> {
     let file_name = name::kept(value.file_name.as_str());
     let kind = Kind::promised(&file_name)
-        .ok_or_else(|| upload::not_accepted("the name's extension is none of theirs"))?;
+        .ok_or_else(|| receive::not_accepted("the name's extension is none of theirs"))?;
     let size = value.file_size.unwrap_or_default();
     if size > app.config.upload_max_size {
-        return Err(upload::too_large(app.config.upload_max_size));
+        return Err(receive::too_large(app.config.upload_max_size));
     }
     let size = i64::try_from(size).unwrap_or(i64::MAX);
     room(&app, &on, size).await?;
@@ -196,16 +198,16 @@ pub async fn complete_upload(
     Input { value, once }: Input<CompleteRequest>,
 ) -> Result<Response, ApiError> {
     let ticket = once.ticket(on.caller.principal.caller());
-    if let Some(first) = api::replay(&app, &ticket).await? {
+    if let Some(first) = replay(&app, &ticket).await? {
         return Ok(first);
     }
     let file_id = value.file_id.as_str();
-    let unknown = || api::not_found(file_id);
+    let unknown = || not_found(file_id);
     let found =
         if file_id.contains('\0') { None } else { store::find_id(&app.db, on.user.row, file_id).await? };
     let mut file = found.ok_or_else(unknown)?;
-    let url = api::download_url(&app, &base, &on.user.auth0_id, &file).await?;
-    let respond = api::respond(&on.user.auth0_id, url, app.clock.now());
+    let url = download_url(&app, &base, &on.user.auth0_id, &file).await?;
+    let respond = respond(&on.user.auth0_id, url, app.clock.now());
     match file.status {
         Status::Stored => return Ok(json_bytes(respond(&file))),
         Status::Deleting => return Err(unknown()),
@@ -217,7 +219,7 @@ pub async fn complete_upload(
     let staged = app.files.objects.fetch(&staging_key(file.user, file_id), limit, &app.files.spools).await;
     let spool = staged.map_err(|error| match error {
         ObjectError::NotFound => ApiError::conflict("Nothing has been uploaded to the address yet"),
-        ObjectError::TooLarge => upload::too_large(limit),
+        ObjectError::TooLarge => receive::too_large(limit),
         ObjectError::Unavailable(inside) => {
             ApiError::unavailable("The object store is not available", inside)
         }
@@ -225,10 +227,10 @@ pub async fn complete_upload(
     if spool.size == 0 {
         return Err(ApiError::invalid(["body", "file_id"], "must be of a file that is not empty"));
     }
-    let (spool, kind) = upload::look(&app, spool, &file.file_name).await?;
+    let (spool, kind) = receive::look(&app, spool, &file.file_name).await?;
     if !kind.keeps(file.kind) {
         let why = format!("its name promises {}, but it is {}", file.kind.media_type(), kind.media_type());
-        return Err(upload::not_accepted(&why));
+        return Err(receive::not_accepted(&why));
     }
     file.size = i64::try_from(spool.size).unwrap_or(i64::MAX);
     file.sha256 = spool.hex();

@@ -7,9 +7,10 @@
 //! path says the external id.
 //!
 //! Reading order: [`model`], [`kind`], [`name`], [`spool`], [`objects`], [`signature`], [`edits`],
-//! [`keep`] (from a spool to a stored file), [`upload`], [`api`], [`direct`], [`serve`], [`store`],
-//! [`sweeper`].
+//! [`keep`] (from a spool to a stored file), [`receive`], [`upload`], [`address`], [`api`], [`direct`],
+//! [`serve`], [`store`], [`sweeper`].
 
+pub mod address;
 pub mod api;
 pub mod direct;
 pub mod edits;
@@ -18,6 +19,7 @@ pub mod kind;
 pub mod model;
 pub mod name;
 pub mod objects;
+pub mod receive;
 pub mod serve;
 pub mod signature;
 pub mod spool;

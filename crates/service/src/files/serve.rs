@@ -6,7 +6,7 @@
 use super::api::not_found;
 use super::model::{Status, StoredFile};
 use super::objects::{Objects, key, staging_key};
-use super::{keep, name, store, upload};
+use super::{keep, name, receive, store};
 use crate::app::App;
 use crate::http::input::{announced, pass_over};
 use crate::http::{ApiError, Query};
@@ -164,7 +164,7 @@ pub async fn put_local_file(
         let size = i64::try_from(size).unwrap_or(i64::MAX);
         let over = used.saturating_add(size) > quota;
         if size.unsigned_abs() > limit {
-            Some(upload::too_large(limit))
+            Some(receive::too_large(limit))
         } else {
             over.then(|| keep::quota_exceeded(quota, used, size))
         }
@@ -176,7 +176,7 @@ pub async fn put_local_file(
         return Err(error);
     }
     let _turn = app.files.turn().await?;
-    let mut receiving = app.files.spools.receive().await.map_err(|error| upload::not_stored(&error))?;
+    let mut receiving = app.files.spools.receive().await.map_err(|error| receive::not_stored(&error))?;
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|_| {
             ApiError::new(StatusCode::BAD_REQUEST, "ValidationException", "The body did not arrive whole")
@@ -187,9 +187,9 @@ pub async fn put_local_file(
             pass_over(&mut body).await;
             return Err(error);
         }
-        receiving.push(&bytes).await.map_err(|error| upload::not_stored(&error))?;
+        receiving.push(&bytes).await.map_err(|error| receive::not_stored(&error))?;
     }
-    let spool = receiving.finish().await.map_err(|error| upload::not_stored(&error))?;
+    let spool = receiving.finish().await.map_err(|error| receive::not_stored(&error))?;
     let put = local.put(&staging_key(file.user, &file.file_id), spool).await;
     let etag =
         put.map_err(|error| ApiError::unavailable("The file cannot be stored now", error.to_string()))?;

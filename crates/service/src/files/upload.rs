@@ -1,199 +1,153 @@
-//! Receiving a file from a form: one field, streamed to the disk, bounded in every way.
-//!
-//! Memory does not grow with the file. A body that is refused is passed over as far as that is
-//! bearable, so that its sender reads why.
+//! Uploading a file in a form.
 
-use super::kind::{self, ACCEPTED, Kind, KindError};
-use super::name;
-use super::spool::{Receiving, Spool};
+use super::address::{BaseUrl, download_url};
+use super::keep::{self, Incoming};
+use super::model::{Status, StoredFile};
+use super::{name, receive, store};
 use crate::app::App;
-use crate::http::ApiError;
-use crate::http::input::{Once, PASSED_OVER_MAX, PASSED_OVER_PAUSE, StreamKey, announced, pass_over};
-use axum::RequestExt as _;
+use crate::auth::grants::CanWriteFiles;
+use crate::http::envelope::bytes as to_bytes;
+use crate::http::{ApiError, Envelope, facts};
+use crate::users::api::{UserPath, answered};
+use crate::writer::{Answer, Ticket, WriteError};
 use axum::body::Body;
-use axum::extract::multipart::Field;
-use axum::extract::{DefaultBodyLimit, FromRequest as _, Multipart};
-use axum::http::header::{CONTENT_TYPE, EXPECT};
-use axum::http::{HeaderMap, Request, StatusCode};
+use axum::extract::State;
+use axum::http::Request;
+use axum::response::Response;
 use bytes::Bytes;
-use futures_util::stream;
-use http_body_util::BodyExt as _;
-use std::fs::File;
+use kernel::{ExternalId, Timestamp};
+use serde::Serialize;
+use std::sync::Arc;
+use utoipa::ToSchema;
 
-/// The field that holds the file.
-const FIELD: &str = "file";
-/// How many bytes a form may have beside the file.
-const BESIDE_MAX: u64 = 64 * 1024;
-/// How much of a body the form's reader gets at a time.
-const PIECE_BYTES: usize = 16 * 1024;
-/// How many fields a form may have.
-const FIELDS_MAX: usize = 32;
-
-/// A file as a form brought it.
-pub struct Uploaded {
-    /// Its bytes.
-    pub spool: Spool,
-    /// Its name as it is kept.
-    pub file_name: String,
-    /// What it is.
-    pub kind: Kind,
-    /// What is needed to do it once.
-    pub once: Once,
+/// A file that was uploaded.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct UploadView {
+    /// The public id, a UUID.
+    #[schema(max_length = 36)]
+    file_id: String,
+    /// Its path: what the other routes take.
+    #[schema(max_length = 700)]
+    file_path: String,
+    /// Its name as the client said it.
+    #[schema(max_length = 255)]
+    file_name: String,
+    /// An address that needs no token, for an hour.
+    #[schema(max_length = 8000)]
+    download_url: String,
+    /// How many bytes it has.
+    #[schema(minimum = 1, maximum = 5_368_709_120_i64)]
+    file_size: i64,
+    /// What it is, by its bytes.
+    #[schema(max_length = 100)]
+    content_type: &'static str,
+    /// The SHA-256 of its bytes in hex digits.
+    #[schema(max_length = 64)]
+    sha256: String,
+    /// The store's ETag, without quotes.
+    #[schema(max_length = 200)]
+    etag: String,
+    /// When it was uploaded.
+    uploaded_at: Timestamp,
 }
 
-/// Reads the form of an upload.
-///
-/// # Errors
-/// 400, 413, 415, or 503 when there is no turn or no room on the disk.
-pub async fn receive(app: &App, request: Request<Body>) -> Result<Uploaded, ApiError> {
-    let limit = app.config.upload_max_size;
-    let (parts, mut body) = request.into_parts();
-    let key = StreamKey::of(&parts)?;
-    let length = announced(&parts.headers, &body);
-    let too_long = length.is_some_and(|length| length as u64 > limit + BESIDE_MAX);
-    if too_long || !is_form(&parts.headers) {
-        // Whoever waits for a word before sending the body gets the answer instead.
-        if !parts.headers.contains_key(EXPECT) {
-            pass_over(&mut body).await;
-        }
-        return Err(if too_long { too_large(limit) } else { no_form() });
-    }
-    let _turn = app.files.turn().await?;
-    let mut request = Request::from_parts(parts, in_pieces(body));
-    // The limit is ours: it counts the file and answers in our words.
-    DefaultBodyLimit::disable().apply(&mut request);
-    let mut form = Multipart::from_request(request.with_limited_body(), &()).await.map_err(|_| no_form())?;
-    let (receiving, given) = file_of(app, &mut form, limit).await?;
-    let spool = receiving.finish().await.map_err(|error| not_stored(&error))?;
-    if spool.size == 0 {
-        return Err(ApiError::invalid(["body", FIELD], "must not be empty"));
-    }
-    let file_name = name::kept(&given);
-    let (spool, kind) = look(app, spool, &file_name).await?;
-    let content = [&spool.sha256[..], file_name.as_bytes()].concat();
-    Ok(Uploaded { spool, file_name, kind, once: key.once(&content) })
-}
-
-/// The same body in small pieces, with a pause between them: the form's reader copies whatever is
-/// ready before it hands anything on, and from a fast sender that is megabytes.
-fn in_pieces(body: Body) -> Body {
-    Body::from_stream(stream::unfold((body, Bytes::new()), |(mut body, mut rest)| async move {
-        tokio::task::yield_now().await;
-        while rest.is_empty() {
-            match body.frame().await?.map(hyper::body::Frame::into_data) {
-                Ok(Ok(bytes)) => rest = bytes,
-                // Trailers say nothing of a form.
-                Ok(Err(_)) => {}
-                Err(error) => return Some((Err(error), (body, rest))),
-            }
-        }
-        let piece = rest.split_to(rest.len().min(PIECE_BYTES));
-        Some((Ok(piece), (body, rest)))
-    }))
-}
-
-/// The first field of that name; all others are passed over.
-async fn file_of(app: &App, form: &mut Multipart, limit: u64) -> Result<(Receiving, String), ApiError> {
-    let mut found = None;
-    let mut beside = 0;
-    for _ in 0..FIELDS_MAX {
-        let Some(mut field) = form.next_field().await.map_err(|_| not_whole())? else {
-            return found.ok_or_else(|| ApiError::missing(["body", FIELD]));
+/// Answers with the body that tells of an uploaded file.
+pub(super) fn respond(
+    user: &ExternalId,
+    download_url: String,
+    now: Timestamp,
+) -> impl Fn(&StoredFile) -> Bytes + Clone + Send + Sync + 'static {
+    let user = user.clone();
+    move |file| {
+        let view = UploadView {
+            file_id: file.file_id.clone(),
+            file_path: name::public(&user, &file.path),
+            file_name: file.file_name.clone(),
+            download_url: download_url.clone(),
+            file_size: file.size,
+            content_type: file.kind.media_type(),
+            sha256: file.sha256.clone(),
+            etag: file.etag.clone(),
+            uploaded_at: file.created_at,
         };
-        if field.name() == Some(FIELD) && found.is_none() {
-            let given = field.file_name().unwrap_or_default().to_owned();
-            found = Some((stream(app, &mut field, limit).await?, given));
-            continue;
-        }
-        while let Some(bytes) = field.chunk().await.map_err(|_| not_whole())? {
-            beside += bytes.len() as u64;
-            if beside > BESIDE_MAX {
-                pass_over_field(&mut field).await;
-                return Err(ApiError::new(
-                    StatusCode::PAYLOAD_TOO_LARGE,
-                    "PayloadTooLargeException",
-                    format!("The form must have at most {BESIDE_MAX} bytes beside the file"),
-                ));
-            }
-        }
-    }
-    Err(ApiError::invalid(["body", FIELD], format!("must come with fewer than {FIELDS_MAX} other fields")))
-}
-
-async fn stream(app: &App, field: &mut Field<'_>, limit: u64) -> Result<Receiving, ApiError> {
-    let mut receiving = app.files.spools.receive().await.map_err(|error| not_stored(&error))?;
-    while let Some(bytes) = field.chunk().await.map_err(|_| not_whole())? {
-        if receiving.size() + bytes.len() as u64 > limit {
-            // What is on the disk goes before the rest of the body is waited for.
-            drop(receiving);
-            pass_over_field(field).await;
-            return Err(too_large(limit));
-        }
-        receiving.push(&bytes).await.map_err(|error| not_stored(&error))?;
-    }
-    Ok(receiving)
-}
-
-async fn pass_over_field(field: &mut Field<'_>) {
-    let mut passed = 0;
-    while passed < PASSED_OVER_MAX {
-        match tokio::time::timeout(PASSED_OVER_PAUSE, field.chunk()).await {
-            Ok(Ok(Some(bytes))) => passed += Bytes::len(&bytes),
-            _ => return,
-        }
+        to_bytes(&Envelope::new("File uploaded successfully", now, view))
     }
 }
 
-/// Tells what a received file is.
+/// What was answered to the same request before, if anything.
 ///
 /// # Errors
-/// 415 when it is not accepted.
-pub async fn look(app: &App, spool: Spool, file_name: &str) -> Result<(Spool, Kind), ApiError> {
-    let _turn = app.files.look().await?;
-    let given = file_name.to_owned();
-    let looked = tokio::task::spawn_blocking(move || {
-        let kind =
-            File::open(spool.path()).map_err(KindError::Io).and_then(|file| kind::detect(file, &given));
-        (spool, kind)
-    });
-    match looked.await.map_err(|error| ApiError::internal(error.to_string()))? {
-        (spool, Ok(kind)) => Ok((spool, kind)),
-        (_, Err(KindError::Refused(why))) => Err(not_accepted(&why)),
-        (_, Err(KindError::Io(error))) => Err(not_stored(&error)),
+/// 422 when the key was used for another request.
+pub(super) async fn replay(app: &App, ticket: &Ticket) -> Result<Option<Response>, ApiError> {
+    let Some(key) = &ticket.key else { return Ok(None) };
+    match store::first_answer(&app.db, &key.caller, &key.key).await? {
+        Some(first) if first.fingerprint == key.fingerprint => {
+            Ok(Some(answered(Answer { body: first.body.into(), replayed: true })))
+        }
+        Some(_) => Err(WriteError::IdempotencyMismatch.into()),
+        None => Ok(None),
     }
 }
 
-/// 415: the file is of no accepted kind.
-#[must_use]
-pub fn not_accepted(why: &str) -> ApiError {
-    let message = format!("The file's type is not accepted: {why}. Accepted are {ACCEPTED}");
-    ApiError { message, ..ApiError::of_status(StatusCode::UNSUPPORTED_MEDIA_TYPE) }
+/// A file in a form.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "only described: `receive` streams the form")]
+pub struct UploadForm {
+    /// The file; other fields are ignored.
+    #[schema(value_type = String, format = Binary, content_media_type = "application/octet-stream", max_length = 5_368_709_120_usize)]
+    file: Vec<u8>,
 }
 
-/// 413: the file is too large.
-#[must_use]
-pub fn too_large(limit: u64) -> ApiError {
-    let message = format!("The file must be at most {limit} bytes");
-    ApiError { message, ..ApiError::of_status(StatusCode::PAYLOAD_TOO_LARGE) }.detail("limit", limit.into())
-}
-
-/// 503: the disk that uploads wait on does not take it.
-#[must_use]
-pub fn not_stored(error: &std::io::Error) -> ApiError {
-    ApiError::unavailable("The file cannot be stored now; try again", error.to_string())
-}
-
-fn not_whole() -> ApiError {
-    ApiError::new(StatusCode::BAD_REQUEST, "ValidationException", "The body is no whole multipart/form-data")
-}
-
-fn no_form() -> ApiError {
-    let message = "The body must be multipart/form-data with the file in the field `file`".to_owned();
-    ApiError { message, ..ApiError::of_status(StatusCode::UNSUPPORTED_MEDIA_TYPE) }
-}
-
-fn is_form(headers: &HeaderMap) -> bool {
-    let kind = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let essence = kind.split(';').next().unwrap_or_default().trim();
-    essence.eq_ignore_ascii_case("multipart/form-data")
+/// Upload a file
+///
+/// PDF, CSV, Excel (xls, xlsx), JPEG, PNG, GIF, WebP, plain text or JSON, told by the bytes.
+#[utoipa::path(
+    post, path = "/api/v1/users/{user_id}/files/upload", tag = "Files", operation_id = "upload_file",
+    params(UserPath), security(("bearer" = []), ("service_key" = ["files:write"])),
+    request_body(content = UploadForm, content_type = "multipart/form-data"),
+    responses(
+        (status = 200, body = Envelope<UploadView>, description = "The file is stored", links(
+            ("info" = (operation_id = "get_file_info", parameters(("file_path" = "$response.body#/data/file_path")))),
+            ("download" = (operation_id = "download_file", parameters(("file_path" = "$response.body#/data/file_path")))),
+            ("delete" = (operation_id = "delete_file", parameters(("file_path" = "$response.body#/data/file_path")))),
+        )),
+        (status = 413, body = crate::http::docs::Error, description = "The file is larger than `UPLOAD_MAX_SIZE`, or \
+            the user's files would pass the plan's quota (`QuotaExceededException`)"),
+        (status = 415, body = crate::http::docs::Error, description = "The body is no form, or the file is of no accepted type"),
+    ),
+)]
+pub async fn upload_file(
+    State(app): State<Arc<App>>,
+    on: CanWriteFiles,
+    base: BaseUrl,
+    request: Request<Body>,
+) -> Result<Response, ApiError> {
+    let receive::Uploaded { spool, file_name, kind, once } = receive::receive(&app, request).await?;
+    let ticket = once.ticket(on.caller.principal.caller());
+    if let Some(first) = replay(&app, &ticket).await? {
+        return Ok(first);
+    }
+    let now = app.clock.now();
+    let file_id = facts::fresh_id().to_string();
+    // The last digits of a fresh id are random.
+    let unique = &file_id[file_id.len() - 8..];
+    let file = StoredFile {
+        id: 0,
+        user: on.user.row,
+        path: name::path(&file_name, kind, now, unique),
+        file_id,
+        file_name,
+        kind,
+        size: i64::try_from(spool.size).unwrap_or(i64::MAX),
+        sha256: spool.hex(),
+        etag: String::new(),
+        status: Status::Storing,
+        upload_id: None,
+        staged_until: None,
+        created_at: now,
+    };
+    let url = download_url(&app, &base, &on.user.auth0_id, &file).await?;
+    let respond = respond(&on.user.auth0_id, url, now);
+    let incoming = Incoming { file, auth0_id: on.user.auth0_id, spool, ticket };
+    keep::keep(&app, incoming, respond).await.map(answered)
 }

@@ -3,7 +3,7 @@
 use crate::app::App;
 use crate::auth::api as auth;
 use crate::config::CorsOrigins;
-use crate::files::{api as files, direct, serve};
+use crate::files::{api as files, direct, serve, upload};
 use crate::http::{ApiError, around, docs};
 use crate::sessions::{api as sessions, memory, messages, search};
 use crate::{credits::api as credits, ops, usage::api as usage, usage::batch, users::api as users};
@@ -50,7 +50,7 @@ pub fn table() -> (Router<Arc<App>>, OpenApi) {
         .routes(routes!(memory::add_memory, memory::list_memories))
         .routes(routes!(memory::delete_memory))
         .routes(routes!(search::search_messages))
-        .routes(routes!(files::upload_file))
+        .routes(routes!(upload::upload_file))
         .routes(routes!(files::list_files, files::delete_file))
         .routes(routes!(files::get_file_info))
         .routes(routes!(files::download_file))

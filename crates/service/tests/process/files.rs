@@ -83,7 +83,6 @@ async fn twenty_uploads_that_are_one_byte_too_large_take_no_memory() {
         assert_eq!((status, &body["error_code"]), (413, &"PayloadTooLargeException".into()), "{body}");
     }
     let most = service.memory("VmHWM");
-    println!("idle {idle} KiB, at most {most} KiB");
     assert!(most <= idle + GROWTH_MAX_KIB, "{idle} KiB idle, {most} KiB at most");
     assert_eq!(below(&place.folder().join("data/uploads")), Vec::<PathBuf>::new());
     assert_eq!(below(&place.folder().join("data/files")).len(), 1);
