@@ -97,7 +97,7 @@ pub async fn build(config: Config, clock: Clock, metrics: Option<Metrics>) -> Re
     };
     let memory = Arc::new(Accounts::default());
     let (writer, finished) = Writer::start(&db, rules, &clock, &memory)?;
-    let (_, document) = router::table();
+    let (routes, document) = router::table();
     let app = Arc::new(App {
         auth: Authenticator::new(auth(&config), clock.clone())?,
         balances: Balances::start(&db, &memory),
@@ -115,7 +115,7 @@ pub async fn build(config: Config, clock: Clock, metrics: Option<Metrics>) -> Re
         db,
     });
     let jobs = tokio::spawn(jobs::run(Arc::clone(&app)));
-    let router = router::router(Arc::clone(&app), &document);
+    let router = router::router(Arc::clone(&app), routes, &document);
     Ok(Service { app, router, finished, jobs, _claim: claim })
 }
 

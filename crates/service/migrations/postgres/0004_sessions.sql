@@ -53,7 +53,7 @@ CREATE TABLE messages (
 CREATE UNIQUE INDEX messages_order ON messages (session_row, seq);
 CREATE UNIQUE INDEX messages_public ON messages (message_id);
 
--- The words of the messages, each with its user's row id before it, so that a search walks one user's words only.
+-- The words of the messages, and one that names the user, so that a search skips from one own message to the next.
 CREATE INDEX messages_words ON messages USING gin (words);
 
 CREATE TABLE session_memories (

@@ -52,10 +52,13 @@ CREATE TABLE messages (
 CREATE UNIQUE INDEX messages_order ON messages (session_row, seq);
 CREATE UNIQUE INDEX messages_public ON messages (message_id);
 
--- The words of the messages, each with its user's row id before it, so that a search walks one user's words only.
+-- The words of the messages, and one that names the user, so that a search skips from one own message to the next.
 CREATE VIRTUAL TABLE message_words USING fts5 (
   words, content = '', contentless_delete = 1, detail = full, tokenize = "ascii tokenchars '_'"
 );
+
+-- Fewer and larger merges: each commit writes a small segment, and merging them early costs a third of the rate.
+INSERT INTO message_words (message_words, rank) VALUES ('automerge', 16), ('crisismerge', 64);
 
 CREATE TRIGGER messages_forget_words AFTER DELETE ON messages BEGIN
   DELETE FROM message_words WHERE rowid = old.id;

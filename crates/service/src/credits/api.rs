@@ -330,11 +330,12 @@ pub async fn list_grants(
     page: Page,
 ) -> Result<Response, ApiError> {
     let before = page.after.map(|(seq, _)| seq);
-    let limit = page.limit(LIMIT_DEFAULT) + 1;
-    let mut grants = store::grants(&app.db, on.user.row, before, limit, page.offset).await?;
-    let pagination = page.cut(&mut grants, LIMIT_DEFAULT, |grant: &Grant| (grant.seq, 0));
+    let limit = page.limit(LIMIT_DEFAULT);
+    let found = store::grants(&app.db, on.user.row, before, limit, page.offset).await?;
+    let pagination = page.of(&found, LIMIT_DEFAULT, |grant: &Grant| (grant.seq, 0));
     let now = app.clock.now();
-    let rows: Vec<GrantView> = grants.iter().map(|grant| GrantView::new(grant, on.user.row, now)).collect();
+    let rows: Vec<GrantView> =
+        found.rows.iter().map(|grant| GrantView::new(grant, on.user.row, now)).collect();
     Ok(json(&Envelope::new(format!("Retrieved {} grants", rows.len()), now, rows).paged(pagination)))
 }
 
@@ -396,12 +397,12 @@ pub async fn list_transactions(
         end: query.end_date,
         before_seq: page.after.map(|(seq, _)| seq),
         offset: page.offset,
-        limit: page.limit(LIMIT_DEFAULT) + 1,
+        limit: page.limit(LIMIT_DEFAULT),
     };
-    let mut entries = store::transactions(&app.db, on.user.row, &filter).await?;
-    let pagination = page.cut(&mut entries, LIMIT_DEFAULT, |entry| (entry.seq, 0));
+    let found = store::transactions(&app.db, on.user.row, &filter).await?;
+    let pagination = page.of(&found, LIMIT_DEFAULT, |entry| (entry.seq, 0));
     let rows: Vec<TransactionView> =
-        entries.iter().map(|entry| TransactionView::new(entry, &on.user.auth0_id)).collect();
+        found.rows.iter().map(|entry| TransactionView::new(entry, &on.user.auth0_id)).collect();
     let message = format!("Retrieved {} transactions", rows.len());
     Ok(json(&Envelope::new(message, app.clock.now(), rows).paged(pagination)))
 }

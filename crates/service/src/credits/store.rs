@@ -1,7 +1,7 @@
 //! Reading the ledger: accounts, grants, transactions.
 
 use super::model::{Account, Cause, Entry, EntryKind, Grant, GrantTerms, Origin};
-use crate::db::{Db, DbError, FromRow, Row, Value};
+use crate::db::{Db, DbError, FromRow, Row, Rows, Value, Weigh};
 use kernel::{Credits, JsonObject, Timestamp, UserRowId};
 
 /// The columns of an account's row, in the order that its `FromRow` reads them.
@@ -64,6 +64,19 @@ fn grant(row: &Row<'_>, from: usize) -> Result<Grant, DbError> {
         effective_at: Timestamp::from_micros(row.int(from + 5)?),
         expires_at: row.optional_int(from + 6)?.map(Timestamp::from_micros),
     })
+}
+
+impl Weigh for Grant {
+    /// A grant carries no text of a caller's.
+    fn weight(&self) -> usize {
+        0
+    }
+}
+
+impl Weigh for Entry {
+    fn weight(&self) -> usize {
+        self.metadata.as_str().len()
+    }
 }
 
 impl FromRow for Entry {
@@ -167,11 +180,11 @@ pub async fn transactions(
     db: &Db,
     user: UserRowId,
     filter: &TransactionFilter,
-) -> Result<Vec<Entry>, DbError> {
+) -> Result<Rows<Entry>, DbError> {
     let (first, last) = seq_range(db, user, filter.start, filter.end).await?;
     let last = filter.before_seq.map_or(last, |before| last.min(before - 1));
     let mut values: Vec<Value> =
-        vec![user.0.into(), first.into(), last.into(), filter.limit.into(), filter.offset.into()];
+        vec![user.0.into(), first.into(), last.into(), (filter.limit + 1).into(), filter.offset.into()];
     let sql = match filter.kind {
         None => concat!(
             "SELECT ",
@@ -193,7 +206,7 @@ pub async fn transactions(
         ),
     };
     values.extend(filter.kind.map(|kind| Value::from(kind.as_str())));
-    db.query(sql, values).await
+    db.page(sql, values, filter.limit).await
 }
 
 /// The first and the last sequence number within a span of time, both ends included.
@@ -255,14 +268,15 @@ pub async fn grants(
     before_seq: Option<i64>,
     limit: i64,
     offset: i64,
-) -> Result<Vec<Grant>, DbError> {
-    db.query(
+) -> Result<Rows<Grant>, DbError> {
+    db.page(
         concat!(
             "SELECT ",
             grant_columns!(),
             " FROM credit_grants WHERE user_id = $1 AND seq < $2 ORDER BY seq DESC LIMIT $3 OFFSET $4"
         ),
-        vec![user.0.into(), before_seq.unwrap_or(i64::MAX).into(), limit.into(), offset.into()],
+        vec![user.0.into(), before_seq.unwrap_or(i64::MAX).into(), (limit + 1).into(), offset.into()],
+        limit,
     )
     .await
 }

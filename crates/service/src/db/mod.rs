@@ -138,12 +138,14 @@ pub struct Rows<T> {
 }
 
 impl<T: Weigh> Rows<T> {
-    fn up_to(limit: i64) -> Self {
+    /// No rows yet, and room for so many.
+    #[must_use]
+    pub fn up_to(limit: i64) -> Self {
         Self { rows: Vec::new(), more: false, limit: usize::try_from(limit).unwrap_or(0), bytes: 0 }
     }
 
     /// Takes a row and says whether another one may be offered.
-    fn take(&mut self, row: T) -> bool {
+    pub fn take(&mut self, row: T) -> bool {
         let bytes = self.bytes + row.weight();
         if self.rows.len() >= self.limit || (bytes > PAGE_BYTES_MAX && !self.rows.is_empty()) {
             self.more = true;

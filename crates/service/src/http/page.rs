@@ -1,6 +1,6 @@
 //! Pages of lists: `limit`, `offset` or `cursor` in, `pagination` out.
 
-use crate::db::{Rows, Weigh};
+use crate::db::Rows;
 use crate::http::{ApiError, Query};
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
@@ -62,32 +62,19 @@ impl Page {
         self.limit.unwrap_or(default)
     }
 
-    /// Cuts rows that were read one past the limit, and says where the list stands.
-    pub fn cut<T>(&self, rows: &mut Vec<T>, default: i64, key: impl Fn(&T) -> (i64, i64)) -> Pagination {
-        let limit = self.limit(default);
-        let has_more = i64::try_from(rows.len()).unwrap_or(i64::MAX) > limit;
-        rows.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
-        self.pagination(rows, has_more, default, key)
-    }
-
-    /// Where a list stands of which so many rows were read.
-    pub fn of<T: Weigh>(&self, found: &Rows<T>, default: i64, key: impl Fn(&T) -> (i64, i64)) -> Pagination {
-        self.pagination(&found.rows, found.more, default, key)
-    }
-
-    fn pagination<T>(
-        &self,
-        rows: &[T],
-        has_more: bool,
-        default: i64,
-        key: impl Fn(&T) -> (i64, i64),
-    ) -> Pagination {
-        let next_cursor = rows.last().filter(|_| has_more).map(|last| {
+    /// Where a list stands of which these rows were read; `key` is what a cursor is made of.
+    pub fn of<T>(&self, found: &Rows<T>, default: i64, key: impl Fn(&T) -> (i64, i64)) -> Pagination {
+        let next_cursor = found.rows.last().filter(|_| found.more).map(|last| {
             let (first, second) = key(last);
             format!("{first}_{second}")
         });
-        let (limit, offset) = (self.limit(default), self.offset);
-        Pagination { limit, offset, returned: rows.len(), has_more, next_cursor }
+        Pagination {
+            limit: self.limit(default),
+            offset: self.offset,
+            returned: found.rows.len(),
+            has_more: found.more,
+            next_cursor,
+        }
     }
 }
 

@@ -62,8 +62,7 @@ pub fn table() -> (Router<Arc<App>>, OpenApi) {
 }
 
 /// The whole service as a router: the table, the pages of documentation, and what is around them.
-pub fn router(app: Arc<App>, document: &OpenApi) -> Router {
-    let (routes, _) = table();
+pub fn router(app: Arc<App>, routes: Router<Arc<App>>, document: &OpenApi) -> Router {
     routes
         .merge(docs::pages(document))
         .fallback(|| async { ApiError::of_status(StatusCode::NOT_FOUND) })

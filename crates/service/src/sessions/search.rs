@@ -22,7 +22,7 @@ const LIMIT_DEFAULT: i64 = 50;
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct SearchQuery {
-    /// Words that must all be found, `"phrases in quotes"`, `begin*`; at most 32 words. Case does not
+    /// Words that must all be found, `"phrases in quotes"`; at most 32 words. Case does not
     /// matter. Chinese, Japanese and Thai need no spaces.
     #[param(value_type = String, min_length = 1, max_length = 200, pattern = "[A-Za-z0-9\\u0080-\\uffff]", example = "mountain")]
     q: Text<1, 200>,

@@ -2,8 +2,9 @@
 //!
 //! A word is a run of letters and digits, folded (NFKC, lower case). Scripts that write no spaces
 //! between words (Chinese, Japanese, Thai, …) count each character as a word, and what stands together in
-//! the question must stand together in the text. Every word carries its user's row id, so that an
-//! index has a dictionary of its own for each user: a search walks nobody else's messages.
+//! the question must stand together in the text. Each text also carries its user as a word that nobody
+//! can write (`_7`), and each question asks for it: the index skips from one own message to the next,
+//! however often others used the same words.
 
 use kernel::UserRowId;
 use std::fmt::Write as _;
@@ -60,81 +61,72 @@ fn stands_alone(c: char) -> bool {
         | 0x20000..=0x3ffff)
 }
 
-/// The words of a user's text, each with the user before it, parted by spaces.
+/// The words of a user's text after the one that names the user, parted by spaces; nothing where the
+/// text has none.
 #[must_use]
 pub fn of_text(user: UserRowId, text: &str) -> String {
-    let mut all = String::with_capacity(text.len() * 2);
-    for word in words(text).iter().take(WORDS_MAX) {
+    let words = words(text);
+    if words.is_empty() {
+        return String::new();
+    }
+    let mut all = String::with_capacity(text.len() + 16);
+    all.push_str(&owner(user));
+    for word in words.iter().take(WORDS_MAX) {
         if all.len() + word.len() > WORDS_MAX_BYTES {
             break;
         }
-        let space = if all.is_empty() { "" } else { " " };
-        // Writing to a text does not fail.
-        let _ = write!(all, "{space}{}_{word}", user.0);
+        all.push(' ');
+        all.push_str(word);
     }
     all
+}
+
+/// The word that names a user; no text has it, because `_` is neither letter nor digit.
+fn owner(user: UserRowId) -> String {
+    format!("_{}", user.0)
 }
 
 /// What is looked for: every term must be found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Question {
-    terms: Vec<Term>,
-}
-
-/// Words that stand together; with `prefix` the last one may go on.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Term {
-    words: Vec<String>,
-    prefix: bool,
+    /// Words that stand together.
+    phrases: Vec<Vec<String>>,
 }
 
 impl Question {
-    /// Reads a question: words, `"phrases in quotes"`, and `begin*` for words that begin so.
+    /// Reads a question: words and `"phrases in quotes"`.
     ///
     /// # Errors
     /// A sentence that names the broken rule.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let mut terms = Vec::new();
+        let mut phrases = Vec::new();
         // Every other part stands in quotes; a quote that is never closed goes to the end.
         for (n, part) in text.split('"').enumerate() {
             let pieces = if n % 2 == 1 { vec![part] } else { part.split_whitespace().collect() };
-            for piece in pieces {
-                let prefix = n % 2 == 0 && piece.ends_with('*');
-                let words = words(piece);
-                if !words.is_empty() {
-                    terms.push(Term { words, prefix });
-                }
-            }
+            phrases.extend(pieces.into_iter().map(words).filter(|words| !words.is_empty()));
         }
-        match terms.iter().map(|term| term.words.len()).sum::<usize>() {
+        match phrases.iter().map(Vec::len).sum::<usize>() {
             0 => Err("must have a letter or a digit".to_owned()),
-            1..=ASKED_MAX => Ok(Self { terms }),
+            1..=ASKED_MAX => Ok(Self { phrases }),
             _ => Err(format!("must have at most {ASKED_MAX} words")),
         }
     }
 
-    /// The question to SQLite's FTS5.
+    /// The question about one's own messages to SQLite's FTS5.
     #[must_use]
     pub fn to_fts5(&self, user: UserRowId) -> String {
-        self.join(user, " AND ", " + ", |word, prefix| {
-            format!("\"{word}\"{}", if prefix { " *" } else { "" })
-        })
+        let phrases = self.phrases.iter().map(|words| format!("\"{}\"", words.join(" ")));
+        std::iter::once(format!("\"{}\"", owner(user))).chain(phrases).collect::<Vec<_>>().join(" AND ")
     }
 
-    /// The question to PostgreSQL, as a `tsquery`.
+    /// The same question to PostgreSQL, as a `tsquery`.
     #[must_use]
     pub fn to_tsquery(&self, user: UserRowId) -> String {
-        self.join(user, " & ", " <-> ", |word, prefix| format!("'{word}'{}", if prefix { ":*" } else { "" }))
-    }
-
-    fn join(&self, user: UserRowId, and: &str, then: &str, write: impl Fn(&str, bool) -> String) -> String {
-        let terms = self.terms.iter().map(|term| {
-            let last = term.words.len() - 1;
-            let words = term.words.iter().enumerate();
-            let words = words.map(|(n, word)| write(&format!("{}_{word}", user.0), term.prefix && n == last));
-            words.collect::<Vec<_>>().join(then)
+        let phrases = self.phrases.iter().map(|words| {
+            let words: Vec<String> = words.iter().map(|word| format!("'{word}'")).collect();
+            format!("({})", words.join(" <-> "))
         });
-        terms.map(|term| format!("({term})")).collect::<Vec<_>>().join(and)
+        std::iter::once(format!("'{}'", owner(user))).chain(phrases).collect::<Vec<_>>().join(" & ")
     }
 }
 
@@ -143,6 +135,7 @@ impl Question {
 pub fn to_tsvector(words: &str) -> String {
     let mut vector = String::with_capacity(words.len() * 2);
     for (n, word) in words.split(' ').filter(|word| !word.is_empty()).enumerate() {
+        // Writing to a text does not fail.
         let _ = write!(vector, "{word}:{} ", n + 1);
     }
     vector
@@ -166,22 +159,20 @@ mod tests {
     #[test]
     fn a_text_has_at_most_so_many_words() {
         let text = of_text(ADA, &"ab ".repeat(WORDS_MAX + 10));
-        assert_eq!(text.split(' ').count(), WORDS_MAX);
+        assert_eq!(text.split(' ').count(), 1 + WORDS_MAX);
         assert!(of_text(ADA, &"\u{fdfa}".repeat(80_000)).len() <= WORDS_MAX_BYTES + 100);
-        assert_eq!(of_text(ADA, "Hi 中"), "7_hi 7_中");
-        assert_eq!(to_tsvector("7_hi 7_中"), "7_hi:1 7_中:2 ");
+        assert_eq!(of_text(ADA, "Hi 中 _9"), "_7 hi 中 9");
+        assert_eq!(of_text(ADA, "…"), "");
+        assert_eq!(to_tsvector("_7 hi 中"), "_7:1 hi:2 中:3 ");
     }
 
     #[test]
     fn a_question_is_written_for_both_engines() {
-        let question = Question::parse("北京 \"good morning\" hel* it's").expect("a question");
-        assert_eq!(
-            question.to_fts5(ADA),
-            r#"("7_北" + "7_京") AND ("7_good" + "7_morning") AND ("7_hel" *) AND ("7_it" + "7_s")"#
-        );
+        let question = Question::parse("北京 \"good morning\" hello* it's").expect("a question");
+        assert_eq!(question.to_fts5(ADA), r#""_7" AND "北 京" AND "good morning" AND "hello" AND "it s""#);
         assert_eq!(
             question.to_tsquery(ADA),
-            "('7_北' <-> '7_京') & ('7_good' <-> '7_morning') & ('7_hel':*) & ('7_it' <-> '7_s')"
+            "'_7' & ('北' <-> '京') & ('good' <-> 'morning') & ('hello') & ('it' <-> 's')"
         );
         for bad in ["", "  ", "\"\"", "…", "* -"] {
             assert!(Question::parse(bad).is_err(), "{bad}");

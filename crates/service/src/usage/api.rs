@@ -291,7 +291,8 @@ pub struct UsageQuery {
 
 /// List usage
 ///
-/// Newest first, by the time of the event.
+/// Newest first, by the time of the event. A page ends before its limit where its
+/// rows pass 4 MiB.
 #[utoipa::path(
     get, path = "/api/v1/users/{user_id}/usage", tag = "Usage", operation_id = "list_usage",
     params(UserPath, UsageQuery, PageQuery), security(("bearer" = []), ("service_key" = ["usage:read"])),
@@ -320,7 +321,7 @@ impl UsageQuery {
             session_id: session_id.or_else(|| given(self.session_id)),
             after: page.after,
             offset: page.offset,
-            limit: page.limit(LIMIT_DEFAULT) + 1,
+            limit: page.limit(LIMIT_DEFAULT),
         }
     }
 }
@@ -336,9 +337,10 @@ pub async fn history(
     filter: &UsageFilter,
     page: &Page,
 ) -> Result<Response, ApiError> {
-    let mut records = store::history(&app.db, user, filter).await?;
-    let pagination = page.cut(&mut records, LIMIT_DEFAULT, |record| (record.created_at.micros(), record.id));
-    let rows: Vec<UsageView> = records.into_iter().map(|record| UsageView::new(record, auth0_id)).collect();
+    let found = store::history(&app.db, user, filter).await?;
+    let pagination = page.of(&found, LIMIT_DEFAULT, |record| (record.created_at.micros(), record.id));
+    let rows: Vec<UsageView> =
+        found.rows.into_iter().map(|record| UsageView::new(record, auth0_id)).collect();
     let message = format!("Retrieved {} usage records", rows.len());
     Ok(json(&Envelope::new(message, app.clock.now(), rows).paged(pagination)))
 }

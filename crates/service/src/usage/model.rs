@@ -1,6 +1,6 @@
 //! Usage records. No I/O. What a record says is shared, so that passing it on copies nothing.
 
-use crate::db::{DbError, FromRow, Row};
+use crate::db::{DbError, FromRow, Row, Weigh};
 use kernel::{Credits, ExternalId, JsonObject, Timestamp, UserRowId};
 use std::sync::Arc;
 
@@ -133,5 +133,15 @@ impl FromRow for UsageRecord {
             }),
             event_id: row.optional_text(21)?,
         })
+    }
+}
+
+impl Weigh for UsageRecord {
+    fn weight(&self) -> usize {
+        let facts = &self.facts;
+        [&facts.billing_metadata, &facts.request_data, &facts.response_data]
+            .map(|data| data.as_str().len())
+            .iter()
+            .sum()
     }
 }

@@ -2,7 +2,7 @@
 
 use super::model::{UsageRecord, usage_columns};
 use super::rollup::HOUR;
-use crate::db::{Db, DbError, FromRow, Row, Value};
+use crate::db::{Db, DbError, FromRow, Row, Rows, Value};
 use kernel::{Timestamp, UserRowId};
 
 /// How many hours of roll-ups are looked at in one go.
@@ -33,7 +33,7 @@ pub struct UsageFilter {
 
 /// A select of records; `$n` are as [`Span::values`] binds them.
 macro_rules! records {
-    ($conditions:literal) => {
+    ($conditions:tt) => {
         concat!(
             "SELECT ",
             usage_columns!(),
@@ -41,6 +41,16 @@ macro_rules! records {
              AND (created_at, id) < ($4, $5)",
             $conditions,
             " ORDER BY created_at DESC, id DESC LIMIT $6 OFFSET $7"
+        )
+    };
+}
+
+/// The same of facets, which are bound after the span.
+macro_rules! records_of_facets {
+    () => {
+        records!(
+            " AND (CAST($8 AS TEXT) IS NULL OR event_type = $8) AND (CAST($9 AS TEXT) IS NULL OR model_name = $9) \
+             AND (CAST($10 AS TEXT) IS NULL OR provider = $10)"
         )
     };
 }
@@ -59,7 +69,7 @@ struct Span {
 impl Span {
     fn values(self) -> Vec<Value> {
         let (after_time, after_id) = self.after;
-        [self.user.0, self.from, self.to, after_time, after_id, self.limit, self.offset]
+        [self.user.0, self.from, self.to, after_time, after_id, self.limit + 1, self.offset]
             .map(Value::from)
             .to_vec()
     }
@@ -69,7 +79,7 @@ impl Span {
 ///
 /// # Errors
 /// [`DbError`].
-pub async fn history(db: &Db, user: UserRowId, filter: &UsageFilter) -> Result<Vec<UsageRecord>, DbError> {
+pub async fn history(db: &Db, user: UserRowId, filter: &UsageFilter) -> Result<Rows<UsageRecord>, DbError> {
     let span = Span {
         user,
         from: filter.start.map_or(0, Timestamp::micros),
@@ -88,10 +98,10 @@ pub async fn history(db: &Db, user: UserRowId, filter: &UsageFilter) -> Result<V
             " AND session_id = $8 AND (CAST($9 AS TEXT) IS NULL OR event_type = $9) \
              AND (CAST($10 AS TEXT) IS NULL OR model_name = $10) AND (CAST($11 AS TEXT) IS NULL OR provider = $11)"
         );
-        return db.query(sql, values).await;
+        return db.page(sql, values, span.limit).await;
     }
     if facets().iter().all(|facet| *facet == Value::Text(None)) {
-        return db.query(records!(""), span.values()).await;
+        return db.page(records!(""), span.values(), span.limit).await;
     }
     by_hours(db, span, &facets()).await
 }
@@ -110,8 +120,8 @@ impl FromRow for BusyHour {
 
 /// Records of a facet, hour by hour: the roll-ups say which hours have any, so that a rare one is
 /// found without reading all the others, and whole hours are passed over without reading them.
-async fn by_hours(db: &Db, mut span: Span, facets: &[Value; 3]) -> Result<Vec<UsageRecord>, DbError> {
-    let mut found = Vec::new();
+async fn by_hours(db: &Db, mut span: Span, facets: &[Value; 3]) -> Result<Rows<UsageRecord>, DbError> {
+    let mut found = Rows::up_to(span.limit);
     let mut newest = span.to.min(span.after.0);
     loop {
         let mut values: Vec<Value> =
@@ -129,21 +139,29 @@ async fn by_hours(db: &Db, mut span: Span, facets: &[Value; 3]) -> Result<Vec<Us
                 span.offset -= hour.records;
                 continue;
             }
-            let part = Span { from: hour.bucket.max(span.from), to: last.min(span.to), ..span };
-            // Within one hour the offset is counted here, because it may reach beyond the hour.
-            let mut values = Span { limit: span.limit + span.offset, offset: 0, ..part }.values();
+            let mut values =
+                Span { from: hour.bucket.max(span.from), to: last.min(span.to), ..span }.values();
             values.extend_from_slice(facets);
-            let sql = records!(
-                " AND (CAST($8 AS TEXT) IS NULL OR event_type = $8) AND (CAST($9 AS TEXT) IS NULL OR model_name = $9) \
-                 AND (CAST($10 AS TEXT) IS NULL OR provider = $10)"
-            );
-            let records = db.query::<UsageRecord>(sql, values).await?;
-            let read = i64::try_from(records.len()).unwrap_or(i64::MAX);
-            let passed = span.offset.min(read);
-            span.offset -= passed;
-            found.extend(records.into_iter().skip(usize::try_from(passed).unwrap_or(0)));
-            span.limit = (span.limit - (read - passed)).max(0);
-            if span.limit == 0 {
+            if !whole && span.offset > 0 {
+                // At most the first and the last hour are ragged.
+                let sql = concat!("SELECT count(*) FROM (", records_of_facets!(), ") AS counted");
+                let mut counted = values.clone();
+                (counted[5], counted[6]) = (i64::MAX.into(), 0.into());
+                let records = db.query::<i64>(sql, counted).await?.pop().unwrap_or_default();
+                if span.offset >= records {
+                    span.offset -= records;
+                    continue;
+                }
+            }
+            let records = db.page::<UsageRecord>(records_of_facets!(), values, span.limit).await?;
+            span.offset = 0;
+            for record in records.rows {
+                if !found.take(record) {
+                    return Ok(found);
+                }
+            }
+            if records.more {
+                found.more = true;
                 return Ok(found);
             }
         }

@@ -26,7 +26,7 @@ fn dialogues() -> Vec<Vec<(String, String)>> {
 }
 
 both_engines! {
-    async fn words_phrases_and_beginnings_are_found(app: TestApp) {
+    async fn words_and_phrases_are_found(app: TestApp) {
         app.alice.ensure().await;
         let path = session(&app.alice).await;
         say(&app.alice, &path, &["The tallest mountain", "Mountain BIKES, don't rust!", "a mountainous land", "Café Größe ＡＢＣ", "C++ and 3.14"]).await;
@@ -37,7 +37,8 @@ both_engines! {
             ("tallest mountain the", &["The tallest mountain"]),
             ("\"tallest mountain\"", &["The tallest mountain"]),
             ("\"mountain tallest\"", &[]),
-            ("mount*", &["a mountainous land", "Mountain BIKES, don't rust!", "The tallest mountain"]),
+            ("mountainous*", &["a mountainous land"]),
+            ("_1 mountain", &[]),
             ("mount", &[]),
             ("don't", &["Mountain BIKES, don't rust!"]),
             ("bikes-don", &["Mountain BIKES, don't rust!"]),
@@ -66,7 +67,6 @@ both_engines! {
             ("北", &["京都は北にある", "我明天去北京旅行"]),
             ("タワー", &["東京タワーに行きたい"]),
             ("กรุงเทพ", &["ฉันรักกรุงเทพ"]),
-            ("서울*", &["서울에 가고 싶어요"]),
             ("싶어요", &["서울에 가고 싶어요"]),
         ] {
             assert_eq!(found(&app.alice, q).await, hits, "{q}");

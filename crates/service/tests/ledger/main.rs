@@ -2,6 +2,7 @@
 //!
 //! `LEDGER_OPERATIONS` asks for more operations, `LEDGER_SEED` for those of a failure.
 
+mod breakage;
 mod engines;
 mod model;
 mod replicas;

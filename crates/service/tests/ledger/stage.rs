@@ -83,8 +83,8 @@ impl Stage {
     pub async fn entries(&self, user: UserRowId) -> Vec<Entry> {
         let filter = store::TransactionFilter { limit: 1_000_000, ..Default::default() };
         let mut entries = store::transactions(&self.db, user, &filter).await.expect("entries");
-        entries.reverse();
-        entries
+        entries.rows.reverse();
+        entries.rows
     }
 
     pub async fn close(self) {
