@@ -127,12 +127,12 @@ pub async fn list_files(
 ) -> Result<Response, ApiError> {
     let UserRef { row, auth0_id } = &on.user;
     let prefix = prefix(auth0_id, query.prefix.as_deref().unwrap_or_default())?;
-    let mut files = store::list(&app.db, *row, &prefix, &page, page.limit(LIMIT_DEFAULT)).await?;
-    let pagination = page.cut(&mut files, LIMIT_DEFAULT, |file| (file.created_at.micros(), file.id));
+    let found = store::list(&app.db, *row, &prefix, &page, page.limit(LIMIT_DEFAULT)).await?;
+    let pagination = page.of(&found, LIMIT_DEFAULT, |file| (file.created_at.micros(), file.id));
     let totals = store::totals(&app.db, *row).await?;
     let quota = app.config.file_quotas.of(&store::plan(&app.db, *row).await?);
-    let mut data = Vec::with_capacity(files.len());
-    for file in files {
+    let mut data = Vec::with_capacity(found.rows.len());
+    for file in found.rows {
         data.push(view(&app, &base, auth0_id, file).await?);
     }
     Ok(json(&FileList {

@@ -1,7 +1,7 @@
 //! What is known of a file.
 
 use super::kind::Kind;
-use crate::db::{DbError, FromRow, Row};
+use crate::db::{DbError, FromRow, Row, Weigh};
 use kernel::{Timestamp, UserRowId};
 
 /// Where a file is on its way.
@@ -88,6 +88,13 @@ impl FromRow for StoredFile {
             staged_until: row.optional_int(11)?.map(Timestamp::from_micros),
             created_at: Timestamp::from_micros(row.int(12)?),
         })
+    }
+}
+
+impl Weigh for StoredFile {
+    fn weight(&self) -> usize {
+        // The path and the name stand in the answer several times over.
+        2 * (self.path.len() + self.file_name.len())
     }
 }
 

@@ -41,11 +41,13 @@ impl Signer {
         file.write_all(&key)?;
         file.sync_all()?;
         let linked = std::fs::hard_link(&beside, path);
-        std::fs::remove_file(&beside)?;
-        match linked {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
-            _ => Self::read(File::open(path)?),
+        if linked.as_ref().is_err_and(|error| error.kind() != io::ErrorKind::AlreadyExists) {
+            // A file system without links; what starts at the same time reads what came last.
+            std::fs::rename(&beside, path)?;
+        } else {
+            std::fs::remove_file(&beside)?;
         }
+        Self::read(File::open(path)?)
     }
 
     fn read(mut file: File) -> io::Result<Self> {

@@ -1,7 +1,7 @@
 //! Reading files' rows.
 
 use super::model::{StoredFile, Totals, file_columns};
-use crate::db::{Db, DbError, FromRow, Row};
+use crate::db::{Db, DbError, FromRow, Row, Rows};
 use crate::http::page::Page;
 use kernel::{Timestamp, UserRowId};
 
@@ -41,7 +41,7 @@ pub async fn find_public(db: &Db, auth0_id: &str, path: &str) -> Result<Option<S
     db.find(sql, &[auth0_id.into(), path.into()]).await
 }
 
-/// A page of a user's stored files whose path begins like that, newest first, and one more.
+/// A page of a user's stored files whose path begins like that, newest first.
 ///
 /// # Errors
 /// [`DbError`].
@@ -51,7 +51,7 @@ pub async fn list(
     prefix: &str,
     page: &Page,
     limit: i64,
-) -> Result<Vec<StoredFile>, DbError> {
+) -> Result<Rows<StoredFile>, DbError> {
     let sql = concat!(
         "SELECT ",
         file_columns!(),
@@ -63,7 +63,7 @@ pub async fn list(
     let (at, id) = page.after.unzip();
     let values =
         vec![user.0.into(), prefix.into(), at.into(), id.into(), (limit + 1).into(), page.offset.into()];
-    db.query(sql, values).await
+    db.page(sql, values, limit).await
 }
 
 /// What a user's files come to.

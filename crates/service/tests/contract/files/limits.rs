@@ -151,3 +151,43 @@ async fn the_quota_holds_on_sqlite() {
 async fn the_quota_holds_on_postgres() {
     the_quota_holds(Engine::Postgres).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_upload_that_gets_no_turn_is_told_to_come_back() {
+    let app = TestApp::start(Engine::Sqlite).await;
+    app.alice.ensure().await;
+    let inside = app.inside();
+    let mut turns = Vec::new();
+    for _ in 0..user_service::files::UPLOADS_MAX {
+        turns.push(inside.files.turn().await.expect("a turn"));
+    }
+    let answer = app.alice.upload("a.txt", b"hello").await;
+    refuses(&answer, 503, "ServiceUnavailable");
+    assert!(answer.header("retry-after").is_some());
+    drop(turns);
+    drop(inside);
+    assert_eq!(app.alice.upload("a.txt", b"hello").await.status, 200);
+    app.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_upload_that_stalls_is_given_up() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let app = TestApp::start_with(Engine::Sqlite, &[("REQUEST_TIMEOUT_SECONDS", "1")]).await;
+    app.alice.ensure().await;
+    let body = form("a.png", &files::png_of(500_000));
+    let head = format!(
+        "POST /api/v1/users/auth0%7Calice/files/upload HTTP/1.1\r\nhost: x\r\nx-api-key: {}\r\ncontent-type: {FORM_TYPE}\r\n\
+         content-length: {}\r\n\r\n",
+        testkit::app::SERVICE_KEY,
+        body.len()
+    );
+    let mut stream = tokio::net::TcpStream::connect(app.address).await.expect("a connection");
+    stream.write_all(head.as_bytes()).await.expect("sent");
+    stream.write_all(&body[..300_000]).await.expect("sent");
+    let mut answer = [0; 12];
+    stream.read_exact(&mut answer).await.expect("an answer");
+    assert_eq!(&answer, b"HTTP/1.1 408");
+    assert_nothing(&app, &app.alice).await;
+    app.finish().await;
+}
