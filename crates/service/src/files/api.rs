@@ -148,6 +148,9 @@ pub async fn list_files(
 
 /// A prefix below the user, from one with or without the user's own folder.
 fn prefix(user: &ExternalId, given: &str) -> Result<String, ApiError> {
+    if given.contains('\0') {
+        return Err(ApiError::invalid(["query", "prefix"], "must not have a NUL, which no path has"));
+    }
     // An unencoded `+` of an id arrives as a space, and no path has a space.
     let given = given.replace(' ', "+");
     let root = format!("users/{user}/");

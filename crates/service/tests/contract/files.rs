@@ -216,6 +216,7 @@ both_engines! {
         assert_eq!([column(&first["data"], "file_path"), column(&second["data"], "file_path")].concat(), paths);
         assert_eq!(column(&list("?limit=2&offset=1").await["data"], "file_path"), paths[1..3]);
         assert_eq!(list("").await["pagination"]["limit"], 100);
+        app.alice.get(&app.alice.own("/files?prefix=a%00b")).await.refuses_field(&["query", "prefix"], "NUL");
         app.alice.get(&app.alice.own("/files?limit=1001")).await.refuses_field(&["query", "limit"], "1 to 1000");
     }
 
