@@ -98,7 +98,12 @@ impl Spools {
     pub async fn receive(&self) -> io::Result<Receiving> {
         let path = self.path();
         let at = path.0.clone();
-        let file = spawn_blocking(move || File::create_new(at)).await??;
+        let turn = Arc::clone(&self.writes).acquire_owned().await.map_err(io::Error::other)?;
+        let made = spawn_blocking(move || {
+            let _turn = turn;
+            File::create_new(at)
+        });
+        let file = made.await??;
         let state = State { file, hash: Context::new(&SHA256) };
         let writes = Arc::clone(&self.writes);
         Ok(Receiving { path, state: Some(state), writes, buffer: Vec::new(), size: 0 })

@@ -12,13 +12,19 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 
 /// How often a folder is made again that a deletion next to it has just removed.
 const ATTEMPTS: usize = 5;
 
+/// How many files are moved to their place at a time: each takes a thread that waits for the disk, and a
+/// thread takes megabytes.
+const MOVES_MAX: usize = 4;
+
 /// The folder.
 pub struct Local {
+    moves: Semaphore,
     root: PathBuf,
     store: Arc<LocalFileSystem>,
 }
@@ -33,7 +39,7 @@ impl Local {
         let root = root.canonicalize()?;
         // Folders that a deletion leaves empty go with it.
         let store = LocalFileSystem::new_with_prefix(&root)?.with_automatic_cleanup(true);
-        Ok(Self { root, store: Arc::new(store) })
+        Ok(Self { moves: Semaphore::new(MOVES_MAX), root, store: Arc::new(store) })
     }
 
     /// Where an object is.
@@ -51,6 +57,8 @@ impl Local {
     /// [`ObjectError`].
     pub async fn put(&self, key: &str, file: Spool) -> Result<String, ObjectError> {
         let (to, root) = (self.path(key)?, self.root.clone());
+        let _turn =
+            self.moves.acquire().await.map_err(|error| ObjectError::Unavailable(error.to_string()))?;
         spawn_blocking(move || {
             File::open(file.path())?.sync_all()?;
             move_into(file.path(), &to, &root)?;
