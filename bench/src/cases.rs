@@ -32,6 +32,8 @@ pub enum Case {
     MessageAppend,
     /// The last 50 messages of a short and of a long session.
     LastMessages,
+    /// Uploading and downloading large and small files, beside `dd` and nginx.
+    Files,
 }
 
 /// What the books of a case count.
@@ -66,6 +68,7 @@ impl Case {
             Self::Stats => "stats",
             Self::MessageAppend => "message_append",
             Self::LastMessages => "last_messages",
+            Self::Files => "files",
         }
     }
 
@@ -76,7 +79,7 @@ impl Case {
             Self::UsageRecord => Books::Usage(1),
             Self::UsageBatch => Books::Usage(batch_records),
             Self::MessageAppend => Books::Messages,
-            Self::Noop | Self::Balance | Self::Stats | Self::LastMessages => Books::None,
+            Self::Noop | Self::Balance | Self::Stats | Self::LastMessages | Self::Files => Books::None,
         }
     }
 }

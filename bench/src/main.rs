@@ -2,7 +2,7 @@
 //!
 //! Reading order: `suite` (what is measured, in which order), `cases` (the requests), `wrk` and
 //! `open_loop` (the two ways of driving), `books` (what must hold afterwards), `bare` (the engine
-//! without the service), `replay` (real input, exact totals), `report` (the table and the targets).
+//! without the service), `files` (megabytes in and out), `replay` (real input, exact totals), `report` (the table and the targets).
 //! Nothing here touches a database or a server that it did not start itself.
 
 mod api;
@@ -12,6 +12,7 @@ mod books;
 mod cases;
 mod engine;
 mod exact;
+mod files;
 mod machine;
 mod open_loop;
 mod postgres;

@@ -57,6 +57,7 @@ pub fn publish(options: &Options, findings: &Findings) -> Fallible<bool> {
             bare.ratio
         )?;
     }
+    write_transfers(&mut out, findings)?;
     writeln!(out)?;
     for target in &targets {
         let verdict = if target.reached { "reached" } else { "NOT reached" };
@@ -83,12 +84,26 @@ pub fn publish(options: &Options, findings: &Findings) -> Fallible<bool> {
             "batch_users": options.batch_users, "batch_records": options.batch_records,
             "histories": options.histories,
         },
-        "targets": targets, "rows": findings.rows, "bare_batch": findings.bare,
+        "targets": targets, "rows": findings.rows, "transfers": findings.transfers, "bare_batch": findings.bare,
         "verify_ledger_seconds": findings.verified, "failures": findings.failures,
     });
     std::fs::write(&file, format!("{result:#}\n"))?;
     writeln!(out, "written to {}", file.display())?;
     Ok(findings.failures.is_empty())
+}
+
+fn write_transfers(out: &mut impl Write, findings: &Findings) -> Fallible<()> {
+    for moved in &findings.transfers {
+        let beside = moved.beside.map_or(String::new(), |(what, rate)| {
+            format!("; {what} {rate:.0} MB/s; ratio {:.2}", moved.mb_per_second / rate)
+        });
+        writeln!(
+            out,
+            "{:9} {:18} {:6.0} MB/s, {:6.1} files/s, peak {:.0} MiB{beside}",
+            moved.engine, moved.what, moved.mb_per_second, moved.files_per_second, moved.peak_mib
+        )?;
+    }
+    Ok(())
 }
 
 fn write_table(out: &mut impl Write, findings: &Findings) -> Fallible<()> {

@@ -7,6 +7,7 @@ use crate::bodies;
 use crate::books::{self, Closing};
 use crate::cases::{self, Books, Case};
 use crate::engine::{Bed, Engine, EngineSet, Storage};
+use crate::files;
 use crate::open_loop::{self, Plan};
 use crate::server::Server;
 use crate::sessions;
@@ -117,6 +118,8 @@ pub struct Findings {
     pub rows: Vec<Row>,
     /// The bare engines.
     pub bare: Vec<Bare>,
+    /// Files in and out.
+    pub transfers: Vec<files::Transfer>,
     /// Seconds that `verify-ledger` took after each case.
     pub verified: Vec<(&'static str, &'static str, f64)>,
     /// Whatever must not happen: books that do not balance, errors, a ledger that does not verify.
@@ -211,6 +214,11 @@ impl<'a> Session<'a> {
             Case::Stats => self.stats(findings).await,
             Case::MessageAppend => self.message_append(findings).await,
             Case::LastMessages => self.last_messages(findings).await,
+            Case::Files => {
+                let moved = files::measure(self.engine().name(), &self.server, &self.users).await?;
+                findings.transfers.extend(moved);
+                Ok(())
+            }
         }
     }
 

@@ -4,6 +4,7 @@ use crate::auth::Authenticator;
 use crate::config::Config;
 use crate::credits::balances::Balances;
 use crate::db::Db;
+use crate::files::Files;
 use crate::http::docs::Operations;
 use crate::live::Live;
 use crate::sessions::store::SessionRefs;
@@ -33,6 +34,8 @@ pub struct App {
     pub row_ids: RowIds,
     /// Which row a session's id names.
     pub session_refs: SessionRefs,
+    /// Where files are.
+    pub files: Files,
     /// Who may come in.
     pub auth: Authenticator,
     /// The memory for large bodies, in KiB.

@@ -7,6 +7,7 @@ use crate::credits::balances::Balances;
 use crate::credits::ledger::Policy;
 use crate::credits::memory::Accounts;
 use crate::db::{Db, DbError, Location, migrate};
+use crate::files::Files;
 use crate::http::docs::Operations;
 use crate::http::input::BODY_ROOM_BYTES;
 use crate::http::{router, server};
@@ -33,6 +34,9 @@ pub enum BootError {
     /// The data folder cannot be used.
     #[error("DATA_DIR: {0}")]
     DataDir(String),
+    /// The store for files cannot be used.
+    #[error("{0}")]
+    Files(String),
     /// The address cannot be listened on.
     #[error("{0}")]
     Listen(String),
@@ -102,6 +106,7 @@ pub async fn build(config: Config, clock: Clock, metrics: Option<Metrics>) -> Re
         balances: Balances::start(&db, &memory),
         row_ids: row_ids(),
         session_refs: session_refs(),
+        files: Files::open(&config, claim.is_some()).map_err(BootError::Files)?,
         body_room: Arc::new(body_room(&config)),
         operations: Operations::of(&document),
         started_at: clock.now(),

@@ -4,7 +4,7 @@
 
 use crate::app::App;
 use crate::writer::WriteError;
-use crate::{credits, sessions};
+use crate::{credits, files, sessions};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,11 +13,14 @@ const EVERY: Duration = Duration::from_secs(30);
 
 /// Runs the jobs until the task is aborted.
 pub async fn run(app: Arc<App>) {
+    // What a crash left of uploads takes room on the disk, so it goes at once.
+    log("sweeping files", files::sweeper::sweep(&app).await);
     loop {
         tokio::time::sleep(EVERY).await;
         log("writing down expiries", credits::sweeper::sweep(&app).await.map(drop));
         log("forgetting idempotency keys", credits::sweeper::forget_keys(&app).await);
         log("sweeping sessions", sessions::sweeper::sweep(&app).await);
+        log("sweeping files", files::sweeper::sweep(&app).await);
     }
 }
 

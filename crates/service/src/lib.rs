@@ -12,6 +12,7 @@ pub mod cli;
 pub mod config;
 pub mod credits;
 pub mod db;
+pub mod files;
 pub mod http;
 pub mod jobs;
 pub mod live;

@@ -13,6 +13,9 @@ use user_service::{measure, telemetry};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+/// How many threads may wait for the disk: scans of SQLite, spools and files. Each keeps some memory.
+const BLOCKING_THREADS: usize = 16;
+
 /// What a bad setting, a taken port or an unreachable database ends with.
 const BAD_SETTING: u8 = 2;
 
@@ -28,7 +31,11 @@ fn main() -> ExitCode {
             Err(_) => ExitCode::FAILURE,
         };
     }
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .max_blocking_threads(BLOCKING_THREADS)
+        .build();
+    let runtime = match runtime {
         Ok(runtime) => runtime,
         Err(error) => return refuse(&error),
     };

@@ -135,6 +135,11 @@ impl Actor {
         self.request(Method::POST, path).header("idempotency-key", key).json(&body).send().await
     }
 
+    /// Uploads a file to its own files.
+    pub async fn upload(&self, name: &str, bytes: &[u8]) -> Answer {
+        self.request(Method::POST, &self.own("/files/upload")).file(name, bytes).send().await
+    }
+
     /// `PATCH` with a JSON body.
     pub async fn patch(&self, path: &str, body: Value) -> Answer {
         self.request(Method::PATCH, path).json(&body).send().await
@@ -166,6 +171,23 @@ pub fn user_path(id: &str, rest: &str) -> String {
     format!("/api/v1/users/{}{rest}", id.replace('|', "%7C"))
 }
 
+/// The content type of [`form`].
+pub const FORM_TYPE: &str = "multipart/form-data; boundary=us-testkit-7d9e2f";
+
+/// A form with one file, as browsers write it.
+#[must_use]
+pub fn form(name: &str, bytes: &[u8]) -> Vec<u8> {
+    let escaped = name.replace('"', "%22").replace('\r', "%0D").replace('\n', "%0A");
+    let mut form = format!(
+        "--us-testkit-7d9e2f\r\nContent-Disposition: form-data; name=\"file\"; filename=\"{escaped}\"\r\n\
+         Content-Type: application/octet-stream\r\n\r\n"
+    )
+    .into_bytes();
+    form.extend(bytes);
+    form.extend(b"\r\n--us-testkit-7d9e2f--\r\n");
+    form
+}
+
 /// A request that is being put together.
 pub struct Request {
     site: Arc<Site>,
@@ -192,6 +214,12 @@ impl Request {
     pub fn json(mut self, body: &Value) -> Self {
         self.builder = self.builder.json(body);
         self
+    }
+
+    /// Sets a form with a file of that name.
+    #[must_use]
+    pub fn file(self, name: &str, bytes: &[u8]) -> Self {
+        self.header("content-type", FORM_TYPE).body(form(name, bytes))
     }
 
     /// Sets the body, without saying what it is.

@@ -187,6 +187,22 @@ impl Site {
         format!("http://{}", self.address)
     }
 
+    /// The service's data folder.
+    #[must_use]
+    pub fn data_dir(&self) -> &std::path::Path {
+        &self.config.data_dir
+    }
+
+    /// The service from within, for what no caller can see.
+    ///
+    /// # Panics
+    /// When it does not run.
+    #[must_use]
+    pub fn inside(&self) -> Arc<App> {
+        let running = self.running();
+        Arc::clone(&running.as_ref().expect("the service runs").app)
+    }
+
     /// What the service's clock shows.
     #[must_use]
     pub fn now(&self) -> Timestamp {
@@ -205,6 +221,7 @@ impl Site {
     pub async fn sweep(&self) -> usize {
         let app = self.running().as_ref().map(|running| Arc::clone(&running.app));
         let app = app.expect("the service runs");
+        user_service::files::sweeper::sweep(&app).await.expect("the sweep of files succeeds");
         user_service::sessions::sweeper::sweep(&app).await.expect("the sweep of sessions succeeds");
         sweeper::sweep(&app).await.expect("the sweep of credits succeeds")
     }

@@ -8,9 +8,11 @@
 pub mod actors;
 pub mod app;
 pub mod events;
+pub mod files;
 pub mod postgres;
 pub mod process;
 pub mod proxy;
+pub mod s3;
 pub mod schema;
 
 pub use actors::{Actor, Answer, Request};

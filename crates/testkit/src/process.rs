@@ -402,6 +402,18 @@ impl Running {
         self.child.code().is_none()
     }
 
+    /// Its memory in KiB, as the system's `VmRSS` (now) or `VmHWM` (at most so far).
+    ///
+    /// # Panics
+    /// When the system does not say.
+    #[must_use]
+    pub fn memory(&self, name: &str) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.child.id()));
+        let status = status.expect("the system tells of its processes");
+        let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+        line.and_then(|rest| rest.trim().strip_suffix(" kB")?.parse().ok()).expect("a number of KiB")
+    }
+
     /// Sends SIGTERM.
     ///
     /// # Panics

@@ -236,6 +236,10 @@ permissions! {
     CanSpend = Spend(CreditsSpend, Yes, true);
     /// May add bought credits.
     CanRecharge = Recharge(CreditsGrant, SelfRecharge, true);
+    /// May read the user's files.
+    CanReadFiles = ReadFiles(FilesRead, Yes, false);
+    /// May upload and delete the user's files.
+    CanWriteFiles = WriteFiles(FilesWrite, Yes, false);
     /// May give credits, and give spent ones back.
     CanGrant = GrantCredits(CreditsGrant, No, true);
     /// May list and search what the user said.

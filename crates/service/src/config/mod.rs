@@ -8,6 +8,7 @@
 //! against each other), `database_url`.
 
 mod database_url;
+mod files;
 mod rules;
 mod source;
 mod value;
@@ -16,7 +17,9 @@ mod value;
 mod tests;
 
 pub use database_url::DatabaseUrl;
+pub use files::{FileQuotas, FileStore, S3, S3Keys};
 pub use source::{ConfigError, Origin, Setting};
+pub use value::is_authority;
 pub use value::{AuthProvider, CorsOrigins, Environment, LogFormat};
 
 use kernel::{Credits, Secret};
@@ -54,6 +57,14 @@ pub struct Config {
     pub database: DatabaseUrl,
     /// `DATABASE_POOL_SIZE`.
     pub database_pool_size: usize,
+    /// Where files are kept: `S3_*`, `MINIO_*`, or the data folder.
+    pub file_store: FileStore,
+    /// `FILE_QUOTAS`.
+    pub file_quotas: FileQuotas,
+    /// `UPLOAD_MAX_SIZE` in bytes.
+    pub upload_max_size: u64,
+    /// `PUBLIC_URL` without a slash at the end, when set.
+    pub public_url: Option<String>,
     /// `AUTH_PROVIDER`.
     pub auth_provider: AuthProvider,
     /// Auth0, when [`Config::auth_provider`] includes it and `AUTH0_DOMAIN` is set.
@@ -175,6 +186,10 @@ impl Config {
             database: database(reader, &data_dir)?,
             data_dir,
             database_pool_size: reader.number("DATABASE_POOL_SIZE", POOL_MIN..=1000)?,
+            file_store: files::store(reader)?,
+            file_quotas: files::quotas(reader)?,
+            upload_max_size: reader.number("UPLOAD_MAX_SIZE", 1024..=5_368_709_120)?,
+            public_url: reader.optional("PUBLIC_URL", value::WEB_ADDRESS_RULE, value::web_address)?,
             auth_provider,
             auth0: auth0(reader, auth_provider)?,
             supabase: supabase(reader, auth_provider)?,

@@ -1,7 +1,7 @@
 //! The rules that set one key against another: what each environment refuses, what needs what.
 
 use super::source::{ConfigError, Origin, Reader, development_secret};
-use super::{AuthProvider, Config, CorsOrigins, Environment};
+use super::{AuthProvider, Config, CorsOrigins, Environment, files};
 use kernel::Secret;
 
 /// The fewest characters of a signing secret in production: the key length of HS256 in bytes.
@@ -57,6 +57,7 @@ fn production(config: &Config, reader: &Reader) -> Result<(), ConfigError> {
     if config.auth0.as_ref().is_some_and(|auth0| auth0.audience.is_none()) {
         return Err(reader.refusal("AUTH0_AUDIENCE", "be set when Auth0 is on and ENVIRONMENT=production"));
     }
+    files::production(config, reader)?;
     let secrets = [
         ("SUPABASE_JWT_SECRET", config.supabase.as_ref().map(|s| &s.jwt_secret), SECRET_MIN_CHARS),
         ("USER_SERVICE_API_KEY", config.user_service_api_key.as_ref(), KEY_MIN_CHARS),

@@ -268,6 +268,11 @@ impl Reader {
         row.map_or(Origin::Default, |row| row.setting.origin)
     }
 
+    /// Whether a value is in force.
+    pub(super) fn given(&self, key: &str) -> bool {
+        self.rows.iter().any(|row| row.setting.key == key && !row.given.is_empty())
+    }
+
     /// The sentence that refuses a value; `rule` completes "KEY must …".
     pub(super) fn refusal(&self, key: &str, rule: &str) -> ConfigError {
         let Some(row) = self.rows.iter().find(|row| row.setting.key == key) else {

@@ -373,3 +373,89 @@ fn production_is_no_desk() {
     assert!(!config.allow_self_recharge);
     assert_eq!(config.cors_origins, CorsOrigins::These(Vec::new()));
 }
+
+#[test]
+fn files_are_in_the_data_folder_or_in_one_bucket() {
+    assert!(matches!(config(&[]).file_store, FileStore::Local));
+    let key = [("S3_ACCESS_KEY_ID", "id"), ("S3_SECRET_ACCESS_KEY", "secret")];
+    let s3 = |more: &[(&str, &str)]| match config(more).file_store {
+        FileStore::S3(s3) => s3,
+        FileStore::Local => panic!("no bucket"),
+    };
+    let amazon = s3(&[&[("S3_BUCKET", "files"), ("AWS_REGION", "eu-west-1")], &key[..]].concat());
+    assert_eq!((amazon.region.as_str(), amazon.endpoint, amazon.path_style), ("eu-west-1", None, false));
+    assert!(s3(&[("S3_BUCKET", "files")]).keys.is_none(), "the machine's own role");
+    let aws = [
+        ("S3_BUCKET", "files"),
+        ("AWS_ACCESS_KEY_ID", "a"),
+        ("AWS_SECRET_ACCESS_KEY", "b"),
+        ("AWS_SESSION_TOKEN", "t"),
+    ];
+    let keys = s3(&aws).keys.expect("keys");
+    assert_eq!((keys.id.as_str(), keys.session_token.expect("a token").expose()), ("a", "t"));
+    let other =
+        s3(&[&[("S3_BUCKET", "files"), ("S3_ENDPOINT", "https://s3.example.com/")], &key[..]].concat());
+    assert_eq!((other.endpoint.as_deref(), other.path_style), (Some("https://s3.example.com"), true));
+    let minio = [
+        ("MINIO_ENDPOINT", "localhost:9000"),
+        ("MINIO_ACCESS_KEY", "minioadmin"),
+        ("MINIO_SECRET_KEY", "minioadmin"),
+        ("MINIO_BUCKET_NAME", "files"),
+    ];
+    let found = s3(&minio);
+    assert_eq!((found.endpoint.as_deref(), found.path_style), (Some("http://localhost:9000"), true));
+    let secure = s3(&[&minio[..], &[("MINIO_SECURE", "true")]].concat());
+    assert_eq!(secure.endpoint.as_deref(), Some("https://localhost:9000"));
+    assert_eq!(
+        sentence(&production(&minio)),
+        "MINIO_SECRET_KEY must not be minioadmin, which everybody knows, when ENVIRONMENT=production; the value comes \
+         from the environment and is not shown."
+    );
+}
+
+#[test]
+fn half_a_store_is_refused_by_the_name_of_what_is_missing() {
+    for (vars, refusal) in [
+        (
+            &[("S3_BUCKET", "files"), ("S3_ACCESS_KEY_ID", "id")][..],
+            "S3_SECRET_ACCESS_KEY must be set when S3_ACCESS_KEY_ID is",
+        ),
+        (
+            &[("S3_BUCKET", "files"), ("S3_SECRET_ACCESS_KEY", "s")],
+            "S3_ACCESS_KEY_ID must be set when S3_SECRET_ACCESS_KEY is",
+        ),
+        (
+            &[("S3_BUCKET", "files"), ("AWS_ACCESS_KEY_ID", "id")],
+            "AWS_SECRET_ACCESS_KEY must be set when AWS_ACCESS_KEY_ID is",
+        ),
+        (
+            &[("S3_BUCKET", "files"), ("S3_ENDPOINT", "http://x")],
+            "S3_ACCESS_KEY_ID must be set when S3_ENDPOINT is",
+        ),
+        (&[("MINIO_ENDPOINT", "x:9000")], "MINIO_BUCKET_NAME must be set when MINIO_ENDPOINT is"),
+        (
+            &[("MINIO_ENDPOINT", "x:9000"), ("MINIO_BUCKET_NAME", "files")],
+            "MINIO_ACCESS_KEY must be set when MINIO_ENDPOINT is",
+        ),
+        (&[("S3_BUCKET", "a/b")], "S3_BUCKET must be a bucket's name"),
+        (&[("S3_ENDPOINT", "s3.example.com")], "S3_ENDPOINT must be an address such as"),
+        (&[("PUBLIC_URL", "users.example.com")], "PUBLIC_URL must be an address such as"),
+        (&[("UPLOAD_MAX_SIZE", "50MB")], "UPLOAD_MAX_SIZE must be a whole number from 1024 to 5368709120"),
+    ] {
+        let said = sentence(vars);
+        assert!(said.starts_with(refusal), "{said}");
+    }
+}
+
+#[test]
+fn a_quota_is_that_of_the_plan_or_of_every_other() {
+    let quotas = config(&[("FILE_QUOTAS", "pro=20, *=10")]).file_quotas;
+    assert_eq!((quotas.of("pro"), quotas.of("free"), quotas.of("*")), (20, 10, 10));
+    assert_eq!(config(&[]).file_quotas.of("enterprise"), 107_374_182_400);
+    for bad in ["pro=20", "*=-1", "*=x", "*", "*=1,*=2", "=1,*=1", "*=9007199254740992"] {
+        assert!(
+            sentence(&[("FILE_QUOTAS", bad)]).starts_with("FILE_QUOTAS must be a comma list of plan=bytes"),
+            "{bad}"
+        );
+    }
+}

@@ -163,8 +163,9 @@ fn origin(text: &str) -> Option<String> {
     (scheme_fits && is_authority(authority)).then_some(text)
 }
 
-/// A host with an optional port, without a user, path or query.
-fn is_authority(text: &str) -> bool {
+/// Whether a text is a host with an optional port, without a user, path or query.
+#[must_use]
+pub fn is_authority(text: &str) -> bool {
     let (name, port) = match text.rsplit_once(':') {
         Some((name, port)) if !text.ends_with(']') => (name, Some(port)),
         _ => (text, None),

@@ -15,10 +15,8 @@ macro_rules! migrations {
     };
 }
 
-const SQLITE: [(&str, &str); 4] =
-    migrations!("sqlite": "0001" "users", "0002" "credits", "0003" "usage", "0004" "sessions");
-const POSTGRES: [(&str, &str); 4] =
-    migrations!("postgres": "0001" "users", "0002" "credits", "0003" "usage", "0004" "sessions");
+const SQLITE: [(&str, &str); 5] = migrations!("sqlite": "0001" "users", "0002" "credits", "0003" "usage", "0004" "sessions", "0005" "files");
+const POSTGRES: [(&str, &str); 5] = migrations!("postgres": "0001" "users", "0002" "credits", "0003" "usage", "0004" "sessions", "0005" "files");
 
 /// Brings the schema up to date and says how many migrations that took.
 ///

@@ -110,6 +110,7 @@ pub struct Problem {
         (name = "Usage", description = "What they used; recording deducts nothing."),
         (name = "Credits", description = "What they may still spend: a prepaid ledger that is never overdrawn."),
         (name = "Sessions", description = "What they said, and what is remembered of it."),
+        (name = "Files", description = "What they uploaded."),
         (name = "Auth", description = "Tokens for development, and which providers are accepted."),
         (name = "Service", description = "Health, numbers, and a request that does nothing."),
     ),
@@ -145,6 +146,9 @@ pub fn base() -> OpenApi {
 /// The document with what is the same for every route.
 #[must_use]
 pub fn complete(mut document: OpenApi) -> OpenApi {
+    // A path that takes any number of steps has a name of its own in the router's language.
+    let paths = std::mem::take(&mut document.paths.paths);
+    document.paths.paths = paths.into_iter().map(|(path, item)| (path.replace("{*", "{"), item)).collect();
     for item in document.paths.paths.values_mut() {
         let operations = [
             (Method::GET, &mut item.get),
@@ -186,7 +190,7 @@ fn complete_operation(method: &Method, operation: &mut Operation) {
         .iter()
         .any(|parameter| matches!(parameter, RefOr::T(p) if p.parameter_in == ParameterIn::Path));
     let keyed = (*method == Method::POST || *method == Method::PATCH || *method == Method::PUT)
-        && !matches!(name.as_str(), "noop" | "create_dev_token");
+        && !matches!(name.as_str(), "noop" | "create_dev_token" | "put_local_file");
     parameters.push(
         header_parameter("X-Request-ID", "Taken, echoed, logged and put in errors; made when absent.", 128)
             .into(),
@@ -241,6 +245,7 @@ fn complete_operation(method: &Method, operation: &mut Operation) {
             "200" if keyed => {
                 header("Idempotent-Replayed", "`true` when this is the answer to an earlier request.")
             }
+            "302" => header("Location", "The address."),
             "401" => header("WWW-Authenticate", "`Bearer …`"),
             "429" | "503" => header("Retry-After", "Seconds until trying again makes sense."),
             _ => {}
@@ -302,7 +307,7 @@ impl Operations {
     /// The operation behind a method and a route's template.
     #[must_use]
     pub fn name(&self, method: &Method, route: &str) -> Option<&str> {
-        self.0.get(&(method.clone(), route.to_owned())).map(String::as_str)
+        self.0.get(&(method.clone(), route.replace("{*", "{"))).map(String::as_str)
     }
 }
 

@@ -3,6 +3,7 @@
 //! They tell one story: `auth0|test123` is made, uses a model, pays for it, and is given credits. A
 //! test holds each example against the schema of its answer.
 
+mod files;
 mod sessions;
 
 use serde_json::{Value, json};
@@ -39,7 +40,7 @@ pub fn answer(operation: &str) -> Option<Value> {
         "list_grants" => list("Retrieved 1 grants", grant()),
         "get_balance" => balance(),
         "list_transactions" => list("Retrieved 1 transactions", spending()),
-        other => return sessions::answer(other),
+        other => return sessions::answer(other).or_else(|| files::answer(other)),
     })
 }
 
@@ -62,7 +63,8 @@ fn health() -> Value {
             "features": ["user_management", "credit_management", "subscription_integration", "analytics"],
         }},
         "uptime": "operational", "uptime_seconds": 86_400,
-        "checks": {"database": "ok", "engine": "sqlite", "token_keys": "ok", "waiting_writes": 0},
+        "checks": {"database": "ok", "engine": "sqlite", "token_keys": "ok", "object_store": "ok",
+            "file_store": "local", "waiting_writes": 0},
     })
 }
 

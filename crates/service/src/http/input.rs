@@ -35,9 +35,9 @@ const ROOM_TIMEOUT: Duration = Duration::from_secs(10);
 pub const KEY_MAX: usize = 255;
 
 /// How much of a body that is too large is read all the same, in bytes.
-const PASSED_OVER_MAX: usize = 64 * 1024 * 1024;
+pub const PASSED_OVER_MAX: usize = 64 * 1024 * 1024;
 /// How long the next part of it may take; whoever sends nothing gets the answer.
-const PASSED_OVER_PAUSE: Duration = Duration::from_millis(300);
+pub const PASSED_OVER_PAUSE: Duration = Duration::from_millis(300);
 
 /// What a caller sent, read as a `T`; at most `JSON_BODY_LIMIT_BYTES`.
 #[derive(Debug)]
@@ -71,6 +71,28 @@ impl Once {
     #[must_use]
     pub fn key_text(&self) -> Option<String> {
         self.key.as_ref().map(|(key, _)| key.clone())
+    }
+}
+
+/// The idempotency key of a request whose body is a stream: taken before the body is read, and good
+/// once it is known what the body said.
+#[derive(Debug)]
+pub struct StreamKey(Option<String>, Parts);
+
+impl StreamKey {
+    /// Takes the key of the header or the query.
+    ///
+    /// # Errors
+    /// 400 when it cannot be used.
+    pub fn of(parts: &Parts) -> Result<Self, ApiError> {
+        let query = parts.uri.query().filter(|query| !query.is_empty());
+        Ok(Self(key_text(&parts.headers, &[], query)?, parts.clone()))
+    }
+
+    /// What is needed to do it once; `content` stands for the body.
+    #[must_use]
+    pub fn once(self, content: &[u8]) -> Once {
+        Once { key: self.0.map(|key| (key, fingerprint(&self.1, content))), room: None }
     }
 }
 
@@ -119,8 +141,9 @@ async fn read<T: DeserializeOwned>(
     Ok(Input { value, once: Once { key, room } })
 }
 
-/// How large the body says it is; nothing when it only comes to an end.
-fn announced(headers: &HeaderMap, body: &Body) -> Option<usize> {
+/// How large a body says it is; nothing when it only comes to an end.
+#[must_use]
+pub fn announced(headers: &HeaderMap, body: &Body) -> Option<usize> {
     let length = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
     length.or_else(|| body.is_end_stream().then_some(0))
 }
@@ -163,7 +186,7 @@ async fn read_body(mut body: Body, limit: usize) -> Result<Bytes, ApiError> {
 
 /// Reads on and keeps nothing: a connection that closes while its caller still sends is broken to
 /// the caller, who then never reads why.
-async fn pass_over(body: &mut Body) {
+pub async fn pass_over(body: &mut Body) {
     let mut passed = 0;
     while passed < PASSED_OVER_MAX {
         match tokio::time::timeout(PASSED_OVER_PAUSE, body.frame()).await {

@@ -3,6 +3,7 @@
 use crate::app::App;
 use crate::auth::api as auth;
 use crate::config::CorsOrigins;
+use crate::files::{api as files, direct, serve, upload};
 use crate::http::{ApiError, around, docs};
 use crate::sessions::{api as sessions, memory, messages, search};
 use crate::{
@@ -53,6 +54,13 @@ pub fn table() -> (Router<Arc<App>>, OpenApi) {
         .routes(routes!(search::search_messages))
         .routes(routes!(live::watch_session))
         .routes(routes!(live::watch_user))
+        .routes(routes!(upload::upload_file))
+        .routes(routes!(files::list_files, files::delete_file))
+        .routes(routes!(files::get_file_info))
+        .routes(routes!(files::download_file))
+        .routes(routes!(direct::create_upload_url))
+        .routes(routes!(direct::complete_upload))
+        .routes(routes!(serve::get_local_file, serve::put_local_file))
         .split_for_parts();
     (router, docs::complete(document))
 }

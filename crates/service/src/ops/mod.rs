@@ -75,6 +75,12 @@ pub struct Checks {
     /// `ok`, or `unavailable` while tokens of a provider cannot be checked.
     #[schema(max_length = 20)]
     token_keys: &'static str,
+    /// `ok` or `down`.
+    #[schema(max_length = 20)]
+    object_store: &'static str,
+    /// Where files are kept: `local` or `s3`.
+    #[schema(max_length = 20)]
+    file_store: &'static str,
     /// How many changes wait to be written.
     #[schema(minimum = 0, maximum = 1_000_000)]
     waiting_writes: usize,
@@ -115,13 +121,14 @@ const FEATURES: &[&str] = &["user_management", "credit_management", "subscriptio
 
 /// Check the service and what it stands on
 ///
-/// 503 and `unhealthy` when the database does not answer.
+/// 503 and `unhealthy` when the database or the object store does not answer.
 #[utoipa::path(get, path = "/health", tag = "Service", operation_id = "get_health", security(()),
     responses(
         (status = 200, body = Health, description = "All is well"),
-        (status = 503, body = Health, description = "The database does not answer")))]
+        (status = 503, body = Health, description = "The database or the object store does not answer")))]
 pub async fn get_health(State(app): State<Arc<App>>) -> Response {
-    let up = app.db.ping().await.is_ok();
+    let (database, files) = (app.db.ping().await.is_ok(), app.files.healthy().await);
+    let up = database && files;
     let word = |good, bad| if up { good } else { bad };
     let now = app.clock.now();
     let mut response = json(&Health {
@@ -133,16 +140,18 @@ pub async fn get_health(State(app): State<Arc<App>>) -> Response {
                 service: "UserServiceV2",
                 status: word("operational", "degraded"),
                 version: app.config.app_version.clone(),
-                repository: word("active", "down"),
+                repository: if database { "active" } else { "down" },
                 features: FEATURES,
             },
         },
         uptime: word("operational", "degraded"),
         uptime_seconds: now.seconds() - app.started_at.seconds(),
         checks: Checks {
-            database: word("ok", "down"),
+            database: if database { "ok" } else { "down" },
             engine: app.db.engine(),
             token_keys: if app.auth.ready() { "ok" } else { "unavailable" },
+            object_store: if files { "ok" } else { "down" },
+            file_store: app.files.objects.name(),
             waiting_writes: app.writer.waiting(),
         },
     });

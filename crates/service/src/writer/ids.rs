@@ -62,6 +62,8 @@ pub enum Counter {
     Sessions,
     /// What is remembered of a session.
     Memories,
+    /// Files.
+    Files,
 }
 
 /// The ids that one writer may give out.
@@ -77,6 +79,7 @@ pub struct Ids {
     pub messages: Block,
     sessions: Block,
     memories: Block,
+    files: Block,
 }
 
 impl Default for Ids {
@@ -88,6 +91,7 @@ impl Default for Ids {
             messages: Block::new("messages", BLOCK),
             sessions: Block::new("sessions", SMALL_BLOCK),
             memories: Block::new("session_memories", SMALL_BLOCK),
+            files: Block::new("files", SMALL_BLOCK),
         }
     }
 }
@@ -98,6 +102,7 @@ impl Ids {
         match counter {
             Counter::Sessions => &mut self.sessions,
             Counter::Memories => &mut self.memories,
+            Counter::Files => &mut self.files,
         }
     }
 
@@ -112,6 +117,7 @@ impl Ids {
             (&mut self.messages, needs.fresh_messages),
             (&mut self.sessions, edited(Counter::Sessions)),
             (&mut self.memories, edited(Counter::Memories)),
+            (&mut self.files, edited(Counter::Files)),
         ]
         .into_iter()
         .filter_map(|(block, wanted)| {

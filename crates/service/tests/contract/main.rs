@@ -7,6 +7,7 @@ mod batch;
 mod credits;
 mod document;
 mod errors;
+mod files;
 mod grants;
 mod hostile;
 mod idempotency;

@@ -5,8 +5,18 @@ use testkit::schema::Document;
 use testkit::{Actor, Answer, Engine, TestApp, both_engines};
 
 /// The routes that anybody may call.
-const PUBLIC: [&str; 7] =
-    ["get_root", "get_health", "get_live", "get_ready", "get_metrics", "create_dev_token", "get_auth_info"];
+const PUBLIC: [&str; 9] = [
+    "get_root",
+    "get_health",
+    "get_live",
+    "get_ready",
+    "get_metrics",
+    "create_dev_token",
+    "get_auth_info",
+    // The signature in the address is the permission.
+    "get_local_file",
+    "put_local_file",
+];
 
 /// An operation, ready to be asked.
 struct Route {
@@ -25,13 +35,20 @@ struct Owner {
     session: String,
     message: String,
     memory: String,
+    file: String,
 }
 
 impl Owner {
     /// Nobody, who has nothing.
     fn nobody() -> Self {
         let uuid = "00000000-0000-7000-8000-000000000000".to_owned();
-        Self { user: "auth0|nobody".to_owned(), session: uuid.clone(), message: uuid, memory: "1".to_owned() }
+        Self {
+            user: "auth0|nobody".to_owned(),
+            session: uuid.clone(),
+            message: uuid,
+            memory: "1".to_owned(),
+            file: "users/auth0|nobody/files/x".to_owned(),
+        }
     }
 
     /// A user who was made just now.
@@ -46,6 +63,7 @@ impl Owner {
             session: session.rsplit('/').next().unwrap_or_default().to_owned(),
             message: message["id"].as_str().expect("an id").to_owned(),
             memory: memory["id"].to_string(),
+            file: user.upload("a.txt", b"x").await.data()["file_path"].as_str().expect("a path").to_owned(),
         }
     }
 }
@@ -55,6 +73,7 @@ impl Route {
     async fn ask(&self, actor: &Actor, owner: &Owner) -> Answer {
         let request = self.request(actor, owner);
         match &self.body {
+            _ if self.name == "upload_file" => request.file("a.txt", b"x").send().await,
             Some(body) => request.json(body).send().await,
             None => request.send().await,
         }
@@ -68,7 +87,13 @@ impl Route {
             .replace("{message_id}", &owner.message)
             .replace("{memory_id}", &owner.memory);
         // What must be asked in the query.
-        let path = if self.name == "search_messages" { format!("{path}?q=x") } else { path };
+        let path = match self.name.as_str() {
+            "search_messages" => format!("{path}?q=x"),
+            "get_file_info" | "download_file" | "delete_file" => {
+                format!("{path}?file_path={}", owner.file.replace('|', "%7C"))
+            }
+            _ => path,
+        };
         actor.request(self.method.to_uppercase().parse().expect("a method"), &path)
     }
 
@@ -189,8 +214,12 @@ both_engines! {
             let owner = Owner::new(&app.user(user)).await;
             for route in routes(&app.document).iter().filter(|route| route.of_user()) {
                 let answer = route.ask(actor, &owner).await;
-                // The example of a refund names a transaction that is not this user's.
-                let wanted = if route.name == "refund_credits" { 404 } else { 200 };
+                let wanted = match route.name.as_str() {
+                    // The examples name a transaction and an upload that are not this user's.
+                    "refund_credits" | "complete_upload" => 404,
+                    "download_file" => 302,
+                    _ => 200,
+                };
                 assert_eq!(answer.status, wanted, "{}: {}", route.name, answer.text());
                 let unknown = route.ask(actor, &Owner::nobody()).await;
                 assert_eq!(unknown.with(404)["error_code"], route.unknown(), "{}", route.name);

@@ -1,0 +1,119 @@
+//! What of files is done by and by: whatever a crash or a client that never came back left.
+//!
+//! Spools of dead processes, files that were never finished, direct uploads that were never completed,
+//! deleted files whose bytes are still there, staging keys that nobody may write to any more. Nothing
+//! that is seen depends on it; it gives room back.
+
+use super::model::StoredFile;
+use super::objects::{ObjectError, staging_key};
+use super::{edits, keep, store};
+use crate::app::App;
+use crate::db::DbError;
+use crate::writer::{Command, Edit, WriteError};
+use kernel::Timestamp;
+use std::time::Duration;
+
+/// How many rows are looked at in one go.
+const AT_ONCE: i64 = 100;
+/// Since when a file that is on its way is given up, in this process or another.
+const ABANDONED: Duration = Duration::from_secs(60 * 60);
+/// Since when a deletion is taken to have been interrupted.
+const INTERRUPTED: Duration = Duration::from_secs(5 * 60);
+
+/// Does what is due.
+///
+/// # Errors
+/// A sentence for the log: the first of what went wrong. The rest was done all the same.
+pub async fn sweep(app: &App) -> Result<(), WriteError> {
+    let mut first = Ok(());
+    let mut note = |done: Result<(), WriteError>| {
+        if first.is_ok() {
+            first = done;
+        }
+    };
+    match app.files.spools.sweep() {
+        Ok(swept) if swept > 0 => tracing::info!(swept, "spools of processes that have ended were removed"),
+        Ok(_) => {}
+        Err(error) => note(Err(WriteError::Unavailable(error.to_string()))),
+    }
+    note(each(app, "storing", before(app, ABANDONED), Some(edits::give_up)).await);
+    note(each(app, "expected", ago(app, ABANDONED), Some(edits::give_up_expected)).await);
+    note(each(app, "deleting", before(app, INTERRUPTED), None).await);
+    note(unstage(app).await);
+    first
+}
+
+fn ago(app: &App, age: Duration) -> Timestamp {
+    let age = i64::try_from(age.as_micros()).unwrap_or(i64::MAX);
+    Timestamp::from_micros(app.clock.now().micros().saturating_sub(age))
+}
+
+/// That long ago; or when this process began, where no other could have left anything since.
+fn before(app: &App, age: Duration) -> Timestamp {
+    let ago = ago(app, age);
+    if app.files.alone { ago.max(app.started_at) } else { ago }
+}
+
+/// Gives up every file of a status that is so old, and removes it.
+async fn each(
+    app: &App,
+    status: &'static str,
+    before: Timestamp,
+    give_up: Option<fn(&StoredFile, Timestamp) -> Edit>,
+) -> Result<(), WriteError> {
+    let (mut first, mut after) = (Ok(()), 0);
+    loop {
+        let due = store::unfinished(&app.db, status, before, after, AT_ONCE).await.map_err(unavailable)?;
+        for file in &due {
+            after = file.id;
+            let done = one(app, file, give_up).await;
+            first = first.and(done);
+        }
+        if due.is_empty() {
+            return first;
+        }
+    }
+}
+
+async fn one(
+    app: &App,
+    file: &StoredFile,
+    give_up: Option<fn(&StoredFile, Timestamp) -> Edit>,
+) -> Result<(), WriteError> {
+    if let Some(give_up) = give_up {
+        match app.writer.execute(Command::Edit(give_up(file, app.clock.now()))).await {
+            // It was finished after all, or another process was here first.
+            Err(WriteError::Refused(_)) => return Ok(()),
+            other => other.map(drop)?,
+        }
+    }
+    keep::discard(app, file).await.map_err(not_removed)
+}
+
+/// Empties the staging keys of files that were completed.
+async fn unstage(app: &App) -> Result<(), WriteError> {
+    let (mut first, mut after) = (Ok(()), 0);
+    loop {
+        let due = store::staged(&app.db, app.clock.now(), after, AT_ONCE).await.map_err(unavailable)?;
+        for file in &due {
+            after = file.id;
+            let emptied = app.files.objects.delete(&staging_key(file.user, &file.file_id)).await;
+            let done = match emptied {
+                Ok(()) => app.writer.execute(Command::Edit(edits::unstage(file))).await.map(drop),
+                Err(error) => Err(not_removed(error)),
+            };
+            first = first.and(done);
+        }
+        if due.is_empty() {
+            return first;
+        }
+    }
+}
+
+fn unavailable(error: DbError) -> WriteError {
+    WriteError::Unavailable(error.to_string())
+}
+
+fn not_removed(error: ObjectError) -> WriteError {
+    WriteError::Unavailable(error.to_string())
+}
