@@ -214,7 +214,7 @@ pub async fn complete_upload(
         Status::Storing => return Err(ApiError::conflict("The upload is being completed; try again")),
         Status::Expected => {}
     }
-    let _turn = app.files.turn().await?;
+    let _turn = app.files.turns.take(on.user.row).await?;
     let limit = app.config.upload_max_size;
     let staged = app.files.objects.fetch(&staging_key(file.user, file_id), limit, &app.files.spools).await;
     let spool = staged.map_err(|error| match error {

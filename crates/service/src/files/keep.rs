@@ -128,6 +128,8 @@ async fn take_back(app: &App, file: &StoredFile) {
     // bytes go first: the next one to complete it writes to the same key.
     let waits = file.staged_until.is_some() && file.status != Status::Stored;
     let mut removed = if waits { remove_bytes(app, file).await } else { Ok(()) };
+    // What could not be removed is remembered by a row that the sweeper comes back for.
+    let waits = waits && removed.is_ok();
     let edit = if waits { edits::release(file) } else { edits::give_up(file, app.clock.now()) };
     if let Err(error) = app.writer.execute(Command::Edit(edit)).await {
         tracing::warn!(file = file.id, %error, "a file was not taken back; the sweeper will");
@@ -136,8 +138,9 @@ async fn take_back(app: &App, file: &StoredFile) {
     if !waits {
         removed = discard(app, file).await;
     }
-    if let Err(error) = removed {
-        tracing::warn!(file = file.id, %error, "a file was not removed; the sweeper will");
+    if removed.is_err() {
+        // The store's own words name the key, and so the file.
+        tracing::warn!(file = file.id, "a file was not removed; the sweeper will");
     }
 }
 
@@ -148,11 +151,7 @@ async fn remove_bytes(app: &App, file: &StoredFile) -> Result<(), ObjectError> {
         None => Ok(()),
     };
     app.files.objects.delete(&key).await?;
-    // Stores say different things of an upload that has ended already, so this holds nothing up.
-    if let Err(error) = aborted {
-        tracing::warn!(file = file.id, %error, "an upload in parts was not ended; it may have ended before");
-    }
-    Ok(())
+    aborted
 }
 
 /// Removes the bytes of a file that nobody sees any more, and then its row.

@@ -25,6 +25,7 @@ pub mod signature;
 pub mod spool;
 pub mod store;
 pub mod sweeper;
+pub mod turns;
 pub mod upload;
 
 use crate::config::Config;
@@ -35,13 +36,10 @@ use signature::Signer;
 use spool::Spools;
 use std::time::{Duration, Instant};
 use tokio::sync::{Semaphore, SemaphorePermit};
+use turns::Turns;
 
-/// How many uploads one process receives at a time.
-pub const UPLOADS_MAX: usize = 64;
 /// How many files are looked into at a time: it takes a processor, and memory for old workbooks.
 const LOOKS_MAX: usize = 2;
-/// How long an upload waits for its turn.
-const TURN_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long the object store's health is believed.
 const HEALTH_LIFE: Duration = Duration::from_secs(2);
 
@@ -55,7 +53,8 @@ pub struct Files {
     pub signer: Signer,
     /// Whether no other process has the same database.
     pub alone: bool,
-    uploads: Semaphore,
+    /// Turns to receive an upload.
+    pub turns: Turns,
     looks: Semaphore,
     health: Mutex<Option<(Instant, bool)>>,
 }
@@ -76,24 +75,10 @@ impl Files {
             spools: Spools::open(data_dir, &facts::fresh_id()).map_err(unusable("the folder for uploads"))?,
             signer: Signer::open(&data_dir.join("files.key")).map_err(unusable("files.key"))?,
             alone,
-            uploads: Semaphore::new(UPLOADS_MAX),
+            turns: Turns::default(),
             looks: Semaphore::new(LOOKS_MAX),
             health: Mutex::new(None),
         })
-    }
-
-    /// Waits for a turn to receive an upload.
-    ///
-    /// # Errors
-    /// 503 when there is none for ten seconds.
-    pub async fn turn(&self) -> Result<SemaphorePermit<'_>, ApiError> {
-        match tokio::time::timeout(TURN_TIMEOUT, self.uploads.acquire()).await {
-            Ok(Ok(turn)) => Ok(turn),
-            _ => Err(ApiError::unavailable(
-                "Too many uploads are under way; try again",
-                "no turn for the upload",
-            )),
-        }
     }
 
     /// Waits for a turn to look into a file.

@@ -21,6 +21,8 @@ const IN_HEADER: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(
 /// The client's name without folders and control characters; `file` when nothing is left.
 #[must_use]
 pub fn kept(given: &str) -> String {
+    // Browsers write a quote and line breaks of a name so.
+    let given = given.replace("%22", "\"").replace("%0D", "\r").replace("%0A", "\n");
     let last = given.rsplit(['/', '\\']).next().unwrap_or_default();
     // Characters that turn the direction of writing make `exe.pdf` look like `fdp.exe` and back.
     let hidden = |c: char| c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');

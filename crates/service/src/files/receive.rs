@@ -18,7 +18,9 @@ use axum::http::{HeaderMap, Request, StatusCode};
 use bytes::Bytes;
 use futures_util::stream;
 use http_body_util::BodyExt as _;
+use kernel::UserRowId;
 use std::fs::File;
+use std::time::Duration;
 
 /// The field that holds the file.
 const FIELD: &str = "file";
@@ -44,8 +46,8 @@ pub struct Uploaded {
 /// Reads the form of an upload.
 ///
 /// # Errors
-/// 400, 413, 415, or 503 when there is no turn or no room on the disk.
-pub async fn receive(app: &App, request: Request<Body>) -> Result<Uploaded, ApiError> {
+/// 400, 408, 413, 415, or 503 when there is no turn or no room on the disk.
+pub async fn receive(app: &App, user: UserRowId, request: Request<Body>) -> Result<Uploaded, ApiError> {
     let limit = app.config.upload_max_size;
     let (parts, mut body) = request.into_parts();
     let key = StreamKey::of(&parts)?;
@@ -58,7 +60,7 @@ pub async fn receive(app: &App, request: Request<Body>) -> Result<Uploaded, ApiE
         }
         return Err(if too_long { too_large(limit) } else { no_form() });
     }
-    let _turn = app.files.turn().await?;
+    let _turn = app.files.turns.take(user).await?;
     let mut request = Request::from_parts(parts, in_pieces(body));
     // The limit is ours: it counts the file and answers in our words.
     DefaultBodyLimit::disable().apply(&mut request);
@@ -95,9 +97,11 @@ fn in_pieces(body: Body) -> Body {
 /// The first field of that name; all others are passed over.
 async fn file_of(app: &App, form: &mut Multipart, limit: u64) -> Result<(Receiving, String), ApiError> {
     let mut found = None;
-    let mut beside = 0;
-    for _ in 0..FIELDS_MAX {
-        let Some(mut field) = form.next_field().await.map_err(|_| not_whole())? else {
+    let (mut beside, mut others) = (0, 0);
+    let pause = app.config.request_timeout;
+    loop {
+        let next = within(pause, form.next_field()).await?;
+        let Some(mut field) = next.map_err(|_| not_whole())? else {
             return found.ok_or_else(|| ApiError::missing(["body", FIELD]));
         };
         if field.name() == Some(FIELD) && found.is_none() {
@@ -105,7 +109,14 @@ async fn file_of(app: &App, form: &mut Multipart, limit: u64) -> Result<(Receivi
             found = Some((stream(app, &mut field, limit).await?, given));
             continue;
         }
-        while let Some(bytes) = field.chunk().await.map_err(|_| not_whole())? {
+        others += 1;
+        if others > FIELDS_MAX {
+            drop(field);
+            pass_over_form(form).await;
+            let rule = format!("must come with at most {FIELDS_MAX} other fields");
+            return Err(ApiError::invalid(["body", FIELD], rule));
+        }
+        while let Some(bytes) = within(pause, field.chunk()).await?.map_err(|_| not_whole())? {
             beside += bytes.len() as u64;
             if beside > BESIDE_MAX {
                 pass_over_field(&mut field).await;
@@ -117,12 +128,21 @@ async fn file_of(app: &App, form: &mut Multipart, limit: u64) -> Result<(Receivi
             }
         }
     }
-    Err(ApiError::invalid(["body", FIELD], format!("must come with fewer than {FIELDS_MAX} other fields")))
+}
+
+/// Waits for the next bytes, but not for ever: an upload may take long, silence may not.
+///
+/// # Errors
+/// 408 when nothing comes.
+pub async fn within<T>(pause: Duration, next: impl Future<Output = T>) -> Result<T, ApiError> {
+    let waited = tokio::time::timeout(pause, next).await;
+    waited.map_err(|_| ApiError::of_status(StatusCode::REQUEST_TIMEOUT))
 }
 
 async fn stream(app: &App, field: &mut Field<'_>, limit: u64) -> Result<Receiving, ApiError> {
     let mut receiving = app.files.spools.receive().await.map_err(|error| not_stored(&error))?;
-    while let Some(bytes) = field.chunk().await.map_err(|_| not_whole())? {
+    let pause = app.config.request_timeout;
+    while let Some(bytes) = within(pause, field.chunk()).await?.map_err(|_| not_whole())? {
         if receiving.size() + bytes.len() as u64 > limit {
             // What is on the disk goes before the rest of the body is waited for.
             drop(receiving);
@@ -139,6 +159,19 @@ async fn pass_over_field(field: &mut Field<'_>) {
     while passed < PASSED_OVER_MAX {
         match tokio::time::timeout(PASSED_OVER_PAUSE, field.chunk()).await {
             Ok(Ok(Some(bytes))) => passed += Bytes::len(&bytes),
+            _ => return,
+        }
+    }
+}
+
+async fn pass_over_form(form: &mut Multipart) {
+    let mut passed = 0;
+    while passed < PASSED_OVER_MAX {
+        match tokio::time::timeout(PASSED_OVER_PAUSE, form.next_field()).await {
+            Ok(Ok(Some(mut field))) => {
+                passed += 1024;
+                pass_over_field(&mut field).await;
+            }
             _ => return,
         }
     }

@@ -13,10 +13,10 @@ use crate::http::{ApiError, Query};
 use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::header::{
-    CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, IF_NONE_MATCH, IF_RANGE,
-    RANGE,
+    CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, IF_MATCH, IF_NONE_MATCH,
+    IF_RANGE, RANGE,
 };
-use axum::http::{HeaderMap, HeaderValue, Request, StatusCode};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use http_body_util::BodyExt as _;
 use serde::Deserialize;
@@ -73,6 +73,7 @@ async fn find(app: &App, method: &str, path: &str, signed: &Signed) -> Result<St
         (status = 304, description = "The caller has it already"),
         (status = 403, body = crate::http::docs::Error, description = "The address was changed, or its time is over"),
         (status = 404, body = crate::http::docs::Error, description = "The file was deleted"),
+        (status = 412, body = crate::http::docs::Error, description = "`If-Match` names another file"),
         (status = 416, body = crate::http::docs::Error, description = "The range is not within the file"),
     ),
 )]
@@ -87,15 +88,28 @@ pub async fn get_local_file(
         return Err(not_found(&path));
     };
     let etag = format!("\"{}\"", file.etag);
-    if names(request.headers(), &etag) {
+    if names(request.headers(), IF_NONE_MATCH, &etag) {
         let mut response = StatusCode::NOT_MODIFIED.into_response();
         describe(response.headers_mut(), &file, &etag);
         return Ok(response);
     }
     let headers = request.headers_mut();
-    if headers.get(IF_RANGE).is_some_and(|value| value.as_bytes() != etag.as_bytes()) {
+    if headers.contains_key(IF_MATCH) {
+        if !names(headers, IF_MATCH, &etag) {
+            return Err(ApiError::new(
+                StatusCode::PRECONDITION_FAILED,
+                "PreconditionFailedException",
+                "The file is another one than the caller has",
+            ));
+        }
+        // It was compared with our ETag, which the server below does not know.
+        headers.remove(IF_MATCH);
+    }
+    let another = headers.get(IF_RANGE).is_some_and(|value| value.as_bytes() != etag.as_bytes());
+    if another || !headers.get(RANGE).is_some_and(is_one_range) {
         headers.remove(RANGE);
     }
+    headers.remove(IF_RANGE);
     let at = local.path(&key(file.user, &file.path)).map_err(|_| not_found(&path))?;
     let served = ServeFile::new(at).try_call(request).await;
     let served =
@@ -104,16 +118,31 @@ pub async fn get_local_file(
     let mut response = Response::from_parts(parts, Body::new(body.map_err(axum::Error::new)));
     match response.status() {
         StatusCode::NOT_FOUND => return Err(not_found(&path)),
-        StatusCode::RANGE_NOT_SATISFIABLE => {}
         _ => describe(response.headers_mut(), &file, &etag),
     }
     Ok(response)
 }
 
-/// Whether a caller says that it has the file already.
-fn names(headers: &HeaderMap, etag: &str) -> bool {
-    let known = headers.get(IF_NONE_MATCH).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    known.split(',').map(|one| one.trim().trim_start_matches("W/")).any(|one| one == etag || one == "*")
+/// Whether a condition names the file.
+fn names(headers: &HeaderMap, condition: HeaderName, etag: &str) -> bool {
+    let known = headers.get_all(condition).iter().filter_map(|value| value.to_str().ok());
+    known
+        .flat_map(|known| known.split(','))
+        .map(|one| one.trim().trim_start_matches("W/"))
+        .any(|one| one == etag || one == "*")
+}
+
+/// Whether a range is a single one that can be understood; any other asks for the whole file.
+fn is_one_range(range: &HeaderValue) -> bool {
+    let number = |text: &str| text.len() <= 19 && text.bytes().all(|b| b.is_ascii_digit());
+    let bounds = range.to_str().ok().and_then(|range| range.strip_prefix("bytes=")?.split_once('-'));
+    bounds.is_some_and(|(from, to)| {
+        let ordered = match (from.parse::<u64>(), to.parse::<u64>()) {
+            (Ok(from), Ok(to)) => from <= to,
+            _ => !(from.is_empty() && to.is_empty()),
+        };
+        number(from) && number(to) && ordered
+    })
 }
 
 fn describe(headers: &mut HeaderMap, file: &StoredFile, etag: &str) {
@@ -175,9 +204,9 @@ pub async fn put_local_file(
         pass_over(&mut body).await;
         return Err(error);
     }
-    let _turn = app.files.turn().await?;
+    let _turn = app.files.turns.take(file.user).await?;
     let mut receiving = app.files.spools.receive().await.map_err(|error| receive::not_stored(&error))?;
-    while let Some(frame) = body.frame().await {
+    while let Some(frame) = receive::within(app.config.request_timeout, body.frame()).await? {
         let frame = frame.map_err(|_| {
             ApiError::new(StatusCode::BAD_REQUEST, "ValidationException", "The body did not arrive whole")
         })?;
@@ -190,6 +219,11 @@ pub async fn put_local_file(
         receiving.push(&bytes).await.map_err(|error| receive::not_stored(&error))?;
     }
     let spool = receiving.finish().await.map_err(|error| receive::not_stored(&error))?;
+    // It may have been completed, given up or swept while its bytes were under way.
+    let file = find(&app, "PUT", &path, &signed).await?;
+    if file.status != Status::Expected {
+        return Err(ApiError::conflict("The upload is complete already"));
+    }
     let put = local.put(&staging_key(file.user, &file.file_id), spool).await;
     let etag =
         put.map_err(|error| ApiError::unavailable("The file cannot be stored now", error.to_string()))?;

@@ -4,6 +4,7 @@
 //! be changed. The key is random, made at the first start, and never leaves the data folder.
 
 use super::name;
+use crate::http::facts;
 use aws_lc_rs::hmac::{HMAC_SHA256, Key, sign, verify};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -32,7 +33,7 @@ impl Signer {
         let mut key = [0; KEY_BYTES];
         aws_lc_rs::rand::fill(&mut key).map_err(|_| io::Error::other("no randomness"))?;
         // Written beside and linked into place: another process that starts now sees none or all of it.
-        let beside = path.with_extension(format!("key.{}", std::process::id()));
+        let beside = path.with_extension(format!("key.{}", facts::fresh_id()));
         let mut options = OpenOptions::new();
         options.write(true).create(true).truncate(true);
         #[cfg(unix)]

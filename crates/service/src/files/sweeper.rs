@@ -90,11 +90,11 @@ async fn one(
     keep::discard(app, file).await.map_err(not_removed)
 }
 
-/// Empties the staging keys of files that were completed.
+/// Empties the staging keys of files that were completed, long after whoever still wrote there has ended.
 async fn unstage(app: &App) -> Result<(), WriteError> {
     let (mut first, mut after) = (Ok(()), 0);
     loop {
-        let due = store::staged(&app.db, app.clock.now(), after, AT_ONCE).await.map_err(unavailable)?;
+        let due = store::staged(&app.db, ago(app, ABANDONED), after, AT_ONCE).await.map_err(unavailable)?;
         for file in &due {
             after = file.id;
             let emptied = app.files.objects.delete(&staging_key(file.user, &file.file_id)).await;
@@ -114,6 +114,8 @@ fn unavailable(error: DbError) -> WriteError {
     WriteError::Unavailable(error.to_string())
 }
 
+/// What went wrong, without the store's own words: they name the key, and so the file.
 fn not_removed(error: ObjectError) -> WriteError {
-    WriteError::Unavailable(error.to_string())
+    tracing::debug!(%error, "an object was not removed");
+    WriteError::Unavailable("an object could not be removed from the store".to_owned())
 }

@@ -122,7 +122,8 @@ pub async fn upload_file(
     base: BaseUrl,
     request: Request<Body>,
 ) -> Result<Response, ApiError> {
-    let receive::Uploaded { spool, file_name, kind, once } = receive::receive(&app, request).await?;
+    let receive::Uploaded { spool, file_name, kind, once } =
+        receive::receive(&app, on.user.row, request).await?;
     let ticket = once.ticket(on.caller.principal.caller());
     if let Some(first) = replay(&app, &ticket).await? {
         return Ok(first);

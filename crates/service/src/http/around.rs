@@ -16,7 +16,7 @@ use futures_util::FutureExt as _;
 use serde_json::{Map, Value, json};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// The most bytes that all header names and values of a request may have.
 pub const HEADER_MAX_BYTES: usize = 16 * 1024;
@@ -49,7 +49,7 @@ pub async fn run(State(app): State<Arc<App>>, mut request: Request<Body>, next: 
         error_response(&app, &asked, ApiError::of_status(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE))
     } else {
         let route = AssertUnwindSafe(next.run(request)).catch_unwind();
-        match tokio::time::timeout(app.config.request_timeout, route).await {
+        match tokio::time::timeout(time_limit(&app, &asked), route).await {
             Ok(Ok(response)) => with_error_body(&app, &asked, response),
             Ok(Err(_)) => error_response(&app, &asked, ApiError::internal("the handler panicked")),
             Err(_) => error_response(&app, &asked, ApiError::of_status(StatusCode::REQUEST_TIMEOUT)),
@@ -77,6 +77,18 @@ pub async fn run(State(app): State<Arc<App>>, mut request: Request<Body>, next: 
         "request"
     );
     response
+}
+
+/// How long a request may take: what carries a file has longer.
+fn time_limit(app: &App, asked: &Asked) -> Duration {
+    let uploads =
+        [(Method::POST, "/api/v1/users/{user_id}/files/upload"), (Method::PUT, "/files/{*file_path}")];
+    let route = asked.route.as_ref().map_or("", MatchedPath::as_str);
+    if uploads.iter().any(|(method, path)| asked.method == *method && route == *path) {
+        app.config.upload_timeout
+    } else {
+        app.config.request_timeout
+    }
 }
 
 /// The size of the request line's address and the headers.

@@ -5,6 +5,7 @@
 
 use super::ObjectError;
 use crate::files::spool::{Spool, Spools};
+use crate::http::facts;
 use object_store::ObjectStoreExt as _;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path as Key;
@@ -91,7 +92,7 @@ impl Local {
     /// # Errors
     /// [`ObjectError::Unavailable`].
     pub async fn check(&self) -> Result<(), ObjectError> {
-        let probe = self.root.join(format!(".health.{}", std::process::id()));
+        let probe = self.root.join(format!(".health.{}", facts::fresh_id()));
         let checked = spawn_blocking(move || {
             std::fs::write(&probe, b"ok")?;
             std::fs::remove_file(&probe)

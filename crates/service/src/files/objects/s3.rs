@@ -141,6 +141,16 @@ impl S3 {
     pub async fn abort(&self, key: &str, upload: &str) -> Result<(), ObjectError> {
         match self.store.abort_multipart(&parse(key)?, &upload.to_owned()).await {
             Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+            // Some stores say so of an upload that has ended already. Where the key may really not end
+            // uploads, nothing here can.
+            Err(
+                object_store::Error::PermissionDenied { .. } | object_store::Error::Unauthenticated { .. },
+            ) => {
+                tracing::debug!(
+                    "the store does not let an upload in parts be ended; it may have ended before"
+                );
+                Ok(())
+            }
             Err(error) => Err(error.into()),
         }
     }

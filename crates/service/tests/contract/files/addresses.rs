@@ -37,6 +37,12 @@ both_engines! {
         assert_eq!(etag, format!("\"{}\"", data["etag"].as_str().expect("a text")));
         assert_eq!(asked(Method::GET, &url, &[("if-none-match", &etag)]).await.status(), 304);
         assert_eq!(asked(Method::GET, &url, &[("if-none-match", "\"other\"")]).await.status(), 200);
+        assert_eq!(asked(Method::GET, &url, &[("if-match", &etag)]).await.status(), 200);
+        assert_eq!(asked(Method::GET, &url, &[("if-match", &etag), ("range", "bytes=0-0")]).await.status(), 206);
+        assert_eq!(asked(Method::GET, &url, &[("if-match", "\"other\"")]).await.status(), 412);
+        for ignored in ["junk", "bytes=5-2", "bytes=0-1,3-4", "bytes=-", "bytes=a-b", "lines=1-2"] {
+            assert_eq!(asked(Method::GET, &url, &[("range", ignored)]).await.status(), 200, "{ignored}");
+        }
     }
 
     async fn ranges_and_heads_work_as_for_any_static_file(app: TestApp) {

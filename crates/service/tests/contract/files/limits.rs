@@ -167,8 +167,9 @@ async fn an_upload_that_gets_no_turn_is_told_to_come_back() {
     app.alice.ensure().await;
     let inside = app.inside();
     let mut turns = Vec::new();
-    for _ in 0..user_service::files::UPLOADS_MAX {
-        turns.push(inside.files.turn().await.expect("a turn"));
+    for other in 0..user_service::files::turns::UPLOADS_MAX {
+        let other = kernel::UserRowId(1_000_000 + other as i64);
+        turns.push(inside.files.turns.take(other).await.expect("a turn"));
     }
     let answer = app.alice.upload("a.txt", b"hello").await;
     refuses(&answer, 503, "ServiceUnavailable");
@@ -179,18 +180,43 @@ async fn an_upload_that_gets_no_turn_is_told_to_come_back() {
     app.finish().await;
 }
 
+/// The head of an upload of so many bytes by the service key.
+fn head_of(length: usize) -> String {
+    format!(
+        "POST /api/v1/users/auth0%7Calice/files/upload HTTP/1.1\r\nhost: x\r\nx-api-key: {}\r\ncontent-type: {FORM_TYPE}\r\n\
+         content-length: {length}\r\n\r\n",
+        testkit::app::SERVICE_KEY,
+    )
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slow_upload_is_taken_as_long_as_it_goes_on() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let app = TestApp::start_with(Engine::Sqlite, &[("REQUEST_TIMEOUT_SECONDS", "1")]).await;
+    app.alice.ensure().await;
+    let body = form("a.png", &files::png_of(50_000));
+    let mut stream = tokio::net::TcpStream::connect(app.address).await.expect("a connection");
+    stream.write_all(head_of(body.len()).as_bytes()).await.expect("sent");
+    let began = std::time::Instant::now();
+    for piece in body.chunks(body.len().div_ceil(8)) {
+        stream.write_all(piece).await.expect("sent");
+        tokio::time::sleep(std::time::Duration::from_millis(250)).await;
+    }
+    assert!(began.elapsed() > std::time::Duration::from_secs(1), "longer than a request may take");
+    let mut answer = [0; 12];
+    stream.read_exact(&mut answer).await.expect("an answer");
+    assert_eq!(&answer, b"HTTP/1.1 200");
+    drop(stream);
+    app.finish().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_upload_that_stalls_is_given_up() {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     let app = TestApp::start_with(Engine::Sqlite, &[("REQUEST_TIMEOUT_SECONDS", "1")]).await;
     app.alice.ensure().await;
     let body = form("a.png", &files::png_of(500_000));
-    let head = format!(
-        "POST /api/v1/users/auth0%7Calice/files/upload HTTP/1.1\r\nhost: x\r\nx-api-key: {}\r\ncontent-type: {FORM_TYPE}\r\n\
-         content-length: {}\r\n\r\n",
-        testkit::app::SERVICE_KEY,
-        body.len()
-    );
+    let head = head_of(body.len());
     let mut stream = tokio::net::TcpStream::connect(app.address).await.expect("a connection");
     stream.write_all(head.as_bytes()).await.expect("sent");
     stream.write_all(&body[..300_000]).await.expect("sent");

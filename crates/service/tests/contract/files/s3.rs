@@ -213,7 +213,7 @@ async fn the_whole_story_over_a_bucket() {
         fetch(data["download_url"].as_str().expect("an address")).await.bytes().await.expect("bytes").len(),
         5_500_000
     );
-    app.advance(Duration::from_secs(16 * 60));
+    app.advance(Duration::from_secs((15 + 61) * 60));
     app.sweep().await;
     assert!(
         !server.on_disk().iter().any(|path| path.to_string_lossy().contains("staging")),
