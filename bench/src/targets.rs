@@ -53,7 +53,8 @@ impl<'a> Judge<'a> {
             targets.push(self.target(aim, bare.ratio, bare.ratio >= 0.6));
         }
         for case in ["message_append", "message_append_one"] {
-            if let Some(row) = self.busiest(case) {
+            // PostgreSQL shares these cores with the service and with the load; its row stands in the table.
+            if let Some(row) = self.busiest(case).filter(|_| self.engine == "sqlite") {
                 let aim = format!("{case} over no-op");
                 targets.extend(row.ratio.map(|ratio| self.at_least(row, &aim, ratio, 0.5)));
             }
