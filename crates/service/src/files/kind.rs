@@ -8,6 +8,8 @@
 mod documents;
 mod images;
 mod text;
+mod xls;
+mod xlsx;
 
 use serde::Serialize;
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
@@ -174,8 +176,8 @@ pub fn detect(file: impl Read + Seek, name: &str) -> Result<Kind, KindError> {
         () if head.starts_with(b"\xff\xd8\xff") => images::jpeg(&mut file, size)?,
         () if head.starts_with(b"GIF87a") || head.starts_with(b"GIF89a") => images::gif(&mut file, size)?,
         () if head.starts_with(b"RIFF") && head.get(8..12) == Some(b"WEBP") => images::webp(&mut file, size)?,
-        () if zip => documents::xlsx(&mut file, size)?,
-        () if head.starts_with(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1") => documents::xls(&mut file)?,
+        () if zip => xlsx::xlsx(&mut file, size)?,
+        () if head.starts_with(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1") => xls::xls(&mut file, size)?,
         () => text::detect(&mut file, &head, name)?,
     };
     Ok(kind)

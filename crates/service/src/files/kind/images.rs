@@ -1,10 +1,12 @@
 //! Pictures: walked from their first block to their last, which must end the file.
 
 use super::{Kind, KindError, skip, skip_past, take};
-use std::io::{BufReader, Read, Seek};
+use std::io::{BufReader, Read, Seek, SeekFrom};
 
 /// A picture has at most this many blocks; each step of a walk is one, so a walk has an end.
 const BLOCKS_MAX: usize = 1_000_000;
+/// A camera's directory has at most this many entries.
+const CAMERA_MAX: u32 = 256;
 
 fn trailing(what: &str) -> KindError {
     KindError::refused(format!("something follows the end of the {what}"))
@@ -165,17 +167,46 @@ fn scan<R: Read + Seek>(file: &mut BufReader<R>) -> Result<(), KindError> {
     Err(broken("JPEG"))
 }
 
-/// `SEFH` … length `SEFT`: a directory that ends the file and counts its own bytes.
+/// Entries, `SEFH` with what they are, its length, `SEFT`: a directory that ends the file.
+///
+/// The entries must fill everything from the last picture to `SEFH`, and each must begin as the
+/// directory says, so that no byte is there that the camera's maker did not describe.
 fn camera_directory<R: Read + Seek>(
     file: &mut BufReader<R>,
     from: u64,
     size: u64,
 ) -> Result<bool, KindError> {
     let Some(end) = size.checked_sub(8).filter(|end| *end >= from) else { return Ok(false) };
-    file.seek(std::io::SeekFrom::Start(end))?;
+    file.seek(SeekFrom::Start(end))?;
     let [a, b, c, d, tail @ ..]: [u8; 8] = take(file)?;
-    let begin = end.checked_sub(u32::from_le_bytes([a, b, c, d]).into()).filter(|begin| *begin >= from);
+    let length = u64::from(u32::from_le_bytes([a, b, c, d]));
+    let begin = end.checked_sub(length).filter(|begin| *begin >= from);
     let (b"SEFT", Some(begin)) = (&tail, begin) else { return Ok(false) };
-    file.seek(std::io::SeekFrom::Start(begin))?;
-    Ok(&take::<4>(file)? == b"SEFH")
+    file.seek(SeekFrom::Start(begin))?;
+    let [s, e, f, h, _, _, _, _, a, b, c, d]: [u8; 12] = take(file)?;
+    let count = u32::from_le_bytes([a, b, c, d]);
+    if &[s, e, f, h] != b"SEFH" || count > CAMERA_MAX || 12 + u64::from(count) * 12 != length {
+        return Ok(false);
+    }
+    let mut entries = Vec::new();
+    for _ in 0..count {
+        let [k0, k1, k2, k3, a, b, c, d, e, f, g, h]: [u8; 12] = take(file)?;
+        let back = u64::from(u32::from_le_bytes([a, b, c, d]));
+        let bytes = u64::from(u32::from_le_bytes([e, f, g, h]));
+        let Some(at) = begin.checked_sub(back) else { return Ok(false) };
+        entries.push((at, bytes, [k0, k1, k2, k3]));
+    }
+    entries.sort_unstable();
+    let mut at = from;
+    for (entry, bytes, kind) in entries {
+        if entry != at || bytes < 8 || bytes > begin - at {
+            return Ok(false);
+        }
+        file.seek(SeekFrom::Start(at))?;
+        if take::<4>(file)? != kind {
+            return Ok(false);
+        }
+        at += bytes;
+    }
+    Ok(at == begin)
 }

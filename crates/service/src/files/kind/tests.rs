@@ -72,10 +72,44 @@ fn characters_that_lie_across_reads_are_whole() {
 fn what_cameras_put_behind_a_picture_is_known() {
     let twice = [files::jpeg(), files::jpeg()].concat();
     assert_eq!(detected(&twice, "x"), Ok(Kind::Jpeg));
-    let mut directory = files::jpeg();
-    directory.extend(b"dataSEFH\x6b\0\0\0\0\0\0\0\x0c\0\0\0SEFT");
-    assert_eq!(detected(&directory, "x"), Ok(Kind::Jpeg));
-    let mut wrong = files::jpeg();
-    wrong.extend(b"data____\x6b\0\0\0\0\0\0\0\x0c\0\0\0SEFT");
-    assert!(detected(&wrong, "x").is_err());
+    let camera = |data: &[u8], directory: &[u8]| {
+        let length = (directory.len() as u32).to_le_bytes();
+        detected(&[&files::jpeg(), data, directory, &length, b"SEFT"].concat(), "x")
+    };
+    let entry = b"\0\0\x01\x0a\x04\0\0\0namedata";
+    let directory = b"SEFH\x6b\0\0\0\x01\0\0\0\0\0\x01\x0a\x10\0\0\0\x10\0\0\0";
+    assert_eq!(camera(entry, directory), Ok(Kind::Jpeg));
+    assert!(camera(b"<script>alert(1)</script>", b"SEFH\x6b\0\0\0\0\0\0\0").is_err(), "described by nothing");
+    assert!(camera(&[b"MZ", &entry[..]].concat(), directory).is_err(), "in front of the entries");
+    assert!(camera(&[&entry[..], b"MZ"].concat(), directory).is_err(), "behind the entries");
+    assert!(camera(b"<script>alert(1)", directory).is_err(), "not what the directory says");
+    assert!(camera(entry, &[&directory[..], b"MZ"].concat()).is_err(), "a longer directory");
+    assert!(camera(entry, b"____\x6b\0\0\0\0\0\0\0").is_err());
 }
+
+#[test]
+fn nothing_hides_the_beginning_of_a_text() {
+    let spaces = " ".repeat(5000);
+    let many = "\u{a0}\u{200b}".repeat(50_000);
+    for blank in
+        ["", &spaces, "\u{feff}\u{feff}", "\u{a0}", "\u{200b}", "\u{2028}\u{2060}\u{3000}\u{ad}", &many]
+    {
+        for active in
+            ["<html>", "<svg onload=alert(1)>", "<!doctype html>", "#!/bin/sh\n", "{\\rtf1 x}", "%!PS-Adobe"]
+        {
+            for name in ["x", "x.txt", "x.csv", "x.json"] {
+                let text = format!("{blank}{active}");
+                assert!(detected(text.as_bytes(), name).is_err(), "{active} after {} bytes", blank.len());
+            }
+        }
+        assert_eq!(detected(format!("{blank}x<script>").as_bytes(), "x"), Ok(Kind::Text));
+    }
+    // The sign itself may lie across two reads.
+    for spaces in 65_530..65_540 {
+        assert!(detected(format!("{}<html>", " ".repeat(spaces)).as_bytes(), "x").is_err(), "{spaces}");
+    }
+    assert_eq!(detected(format!("{spaces}{{\"a\":[1]}}").as_bytes(), "x"), Ok(Kind::Json));
+    assert_eq!(detected(format!("\u{feff}{spaces}[1]").as_bytes(), "x.txt"), Ok(Kind::Json));
+}
+
+mod workbooks;

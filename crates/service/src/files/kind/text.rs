@@ -8,6 +8,8 @@ use std::io::{BufRead as _, BufReader, Read, Seek};
 const DEPTH_MAX: usize = 128;
 /// How many lines decide whether a text is a table.
 const LINES: usize = 20;
+/// How much of a text's beginning tells whether something would run it: more than the longest sign.
+const FIRST: usize = 16;
 
 /// Which text it is, if it is one.
 pub(super) fn detect<R: Read + Seek>(
@@ -15,9 +17,9 @@ pub(super) fn detect<R: Read + Seek>(
     head: &[u8],
     name: &str,
 ) -> Result<Kind, KindError> {
-    let Some(depth) = scan(file)? else { return Err(KindError::refused(looks_like(head))) };
+    let Some((depth, first)) = scan(file)? else { return Err(KindError::refused(looks_like(head))) };
     let start = head.strip_prefix(b"\xef\xbb\xbf").unwrap_or(head);
-    let first = start.trim_ascii_start();
+    let first = first.as_bytes();
     if let Some(why) = active(first) {
         return Err(KindError::refused(why));
     }
@@ -46,16 +48,31 @@ fn active(first: &[u8]) -> Option<&'static str> {
     }
 }
 
-/// Reads it all: nothing when it is no text, or how deep its brackets nest, as JSON would count.
-fn scan<R: Read>(file: &mut BufReader<R>) -> Result<Option<usize>, KindError> {
+/// What shows nothing: white space of any script, byte order marks, and characters without a width.
+///
+/// Readers disagree about what may stand in front of markup, so whatever one of them might pass over
+/// is passed over.
+const fn is_blank(c: char) -> bool {
+    c.is_whitespace()
+        || matches!(c,
+            '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}'
+            | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{2800}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}'
+            | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}' | '\u{e0000}'..='\u{e0fff}')
+}
+
+/// Reads it all: nothing when it is no text, or how deep its brackets nest, as JSON would count, and
+/// the first characters after whatever shows nothing.
+fn scan<R: Read>(file: &mut BufReader<R>) -> Result<Option<(usize, String)>, KindError> {
     let mut nesting = Nesting::default();
+    let mut first = String::new();
     let mut carried = Vec::new();
     let mut any = false;
     loop {
         let buffer = file.fill_buf()?;
         let read = buffer.len();
         if read == 0 {
-            return Ok((any && carried.is_empty()).then_some(nesting.deepest));
+            return Ok((any && carried.is_empty()).then_some((nesting.deepest, first)));
         }
         any = true;
         let joined;
@@ -77,6 +94,11 @@ fn scan<R: Read>(file: &mut BufReader<R>) -> Result<Option<usize>, KindError> {
             return Ok(None);
         }
         text.bytes().for_each(|byte| nesting.step(byte));
+        if first.len() < FIRST {
+            let begun = !first.is_empty();
+            let shown = text.chars().skip_while(|c| !begun && is_blank(*c));
+            first.extend(shown.take(FIRST - first.len()));
+        }
         carried = rest.to_vec();
         file.consume(read);
     }
