@@ -179,13 +179,15 @@ fn normal(name: &[u8]) -> String {
 
 /// Why a workbook with a part of that name is refused.
 fn forbidden(name: &str) -> Option<&'static str> {
-    const FOLDERS: [&str; 4] = ["_rels/", "docprops/", "xl/", "customxml/"];
-    const EXTENSIONS: [&str; 9] = ["xml", "rels", "vml", "png", "jpg", "jpeg", "gif", "emf", "wmf"];
+    const FOLDERS: [&str; 5] = ["_rels/", "docprops/", "docmetadata/", "xl/", "customxml/"];
+    const EXTENSIONS: [&str; 13] =
+        ["xml", "rels", "vml", "png", "jpg", "jpeg", "gif", "emf", "wmf", "svg", "bmp", "tif", "tiff"];
     if name == "[content_types].xml" {
         return None;
     }
     let extension = name.rsplit_once('.').map_or("", |(_, extension)| extension);
-    let settings = extension == "bin" && name.starts_with("xl/printersettings/");
+    let settings = ["xl/printersettings/", "xl/customproperty"].iter().any(|place| name.starts_with(place));
+    let settings = settings && extension == "bin";
     // A colon and a percent sign are other ways to write a name.
     let odd = |c: char| c.is_control() || matches!(c, ':' | '%');
     if name.contains("vbaproject") || name.contains("macrosheets/") {
