@@ -180,14 +180,15 @@ fn normal(name: &[u8]) -> String {
 /// Why a workbook with a part of that name is refused.
 fn forbidden(name: &str) -> Option<&'static str> {
     const FOLDERS: [&str; 5] = ["_rels/", "docprops/", "docmetadata/", "xl/", "customxml/"];
-    const EXTENSIONS: [&str; 13] =
-        ["xml", "rels", "vml", "png", "jpg", "jpeg", "gif", "emf", "wmf", "svg", "bmp", "tif", "tiff"];
+    const EXTENSIONS: [&str; 9] = ["xml", "rels", "vml", "png", "jpg", "jpeg", "gif", "emf", "wmf"];
+    const DRAWINGS: [&str; 4] = ["svg", "bmp", "tif", "tiff"];
     if name == "[content_types].xml" {
         return None;
     }
     let extension = name.rsplit_once('.').map_or("", |(_, extension)| extension);
     let settings = ["xl/printersettings/", "xl/customproperty"].iter().any(|place| name.starts_with(place));
     let settings = settings && extension == "bin";
+    let drawing = DRAWINGS.contains(&extension) && name.starts_with("xl/media/");
     // A colon and a percent sign are other ways to write a name.
     let odd = |c: char| c.is_control() || matches!(c, ':' | '%');
     if name.contains("vbaproject") || name.contains("macrosheets/") {
@@ -198,7 +199,7 @@ fn forbidden(name: &str) -> Option<&'static str> {
         Some("the workbook has another file in it")
     } else if !FOLDERS.iter().any(|folder| name.starts_with(folder)) {
         Some("it is a zip archive with parts that no workbook has")
-    } else if !EXTENSIONS.contains(&extension) && !settings {
+    } else if !EXTENSIONS.contains(&extension) && !settings && !drawing {
         Some("the workbook has a part of an unknown type in it")
     } else {
         None
