@@ -198,8 +198,12 @@ impl Lane {
         drop(writes);
         self.remember(working.accounts);
         self.live.touched(&changes);
-        let unsure = |reply: &Result<Reply, WriteError>| {
-            remembered && matches!(reply, Err(WriteError::Credits(_) | WriteError::UsageUser(..)))
+        let unsure = |reply: &Result<Reply, WriteError>| match reply {
+            Err(WriteError::Credits(_) | WriteError::UsageUser(..)) => remembered,
+            // Users and addresses are read one after the other. Another replica may have made the very
+            // user in between; read once more, it is there with its address.
+            Err(WriteError::Users(users::Rejection::EmailTaken)) => trust == Trust::Memory,
+            _ => false,
         };
         Ok(replies.into_iter().map(|reply| if unsure(&reply) { None } else { Some(reply) }).collect())
     }
