@@ -115,7 +115,7 @@ pub fn serialize<S: Serializer>(value: i128, places: u32, serializer: S) -> Resu
 ///
 /// # Errors
 /// When the value is neither a number nor a string.
-pub(crate) fn literal<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+pub fn literal<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
     let raw = <&RawValue>::deserialize(deserializer)?.get();
     let text: Cow<'_, str> = if raw.starts_with('"') {
         serde_json::from_str::<String>(raw).map_err(D::Error::custom)?.into()

@@ -22,8 +22,8 @@ pub mod usd;
 pub mod wide_sum;
 
 pub use clock::Clock;
-pub use credits::{Amount, Charge, Credits};
-pub use ids::{ExternalId, GrantId, TransactionId, UserKey, UserRowId};
+pub use credits::{Amount, Charge, Credits, Signed};
+pub use ids::{ExternalId, GrantId, HoldId, TransactionId, UserKey, UserRowId};
 pub use json::{JsonArray, JsonObject};
 pub use number::{Count, RecordId};
 pub use score::{Flag, Score};

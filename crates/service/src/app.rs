@@ -2,16 +2,21 @@
 
 use crate::auth::Authenticator;
 use crate::config::Config;
+use crate::credits::Rejection;
 use crate::credits::balances::Balances;
 use crate::db::Db;
 use crate::files::Files;
+use crate::http::ApiError;
 use crate::http::docs::Operations;
 use crate::live::Live;
 use crate::sessions::store::SessionRefs;
 use crate::telemetry::Metrics;
+use crate::users::api::refused;
 use crate::users::store::RowIds;
-use crate::writer::Writer;
-use kernel::{Clock, Timestamp};
+use crate::writer::{WriteError, Writer};
+use axum::http::StatusCode;
+use kernel::{Clock, ExternalId, Timestamp};
+use serde_json::json;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use tokio::sync::Semaphore;
@@ -48,4 +53,22 @@ pub struct App {
     pub started_at: Timestamp,
     /// Whether it is stopping and takes no new work.
     pub draining: AtomicBool,
+}
+
+impl App {
+    /// What the writer refused on a route where payment comes first: 402 where credits lack, with what
+    /// is required, what there is, whether it may work later, and where to buy more.
+    #[must_use]
+    pub fn payment_required(&self, error: WriteError, user: &ExternalId) -> ApiError {
+        let WriteError::Credits(Rejection::Insufficient { available, required, held }) = &error else {
+            return refused(error, user);
+        };
+        // What open holds have set aside may return.
+        let retryable = available.micro().saturating_add(held.micro()) >= required.micro();
+        ApiError::new(StatusCode::PAYMENT_REQUIRED, "InsufficientCreditsException", error.to_string())
+            .detail("available", json!(available))
+            .detail("required", json!(required))
+            .detail("retryable", retryable.into())
+            .detail("top_up_url", json!(self.config.top_up_url))
+    }
 }

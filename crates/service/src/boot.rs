@@ -6,6 +6,7 @@ use crate::config::{Config, DatabaseUrl};
 use crate::credits::balances::Balances;
 use crate::credits::ledger::Policy;
 use crate::credits::memory::Accounts;
+use crate::credits::seal;
 use crate::db::{Db, DbError, Location, migrate};
 use crate::files::Files;
 use crate::http::docs::Operations;
@@ -80,6 +81,7 @@ pub async fn open(config: &Config) -> Result<(Db, Option<File>), BootError> {
     };
     let applied = migrate::migrate(&db).await?;
     if applied > 0 {
+        seal::accounts(&db).await?;
         tracing::info!(applied, engine = db.engine(), "the schema was brought up to date");
     }
     Ok((db, claim))

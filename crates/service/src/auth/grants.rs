@@ -73,6 +73,15 @@ impl Caller {
         }
     }
 
+    /// The public name of the key that the caller is, where it is one.
+    #[must_use]
+    pub fn key(&self) -> Option<String> {
+        match &self.principal {
+            Principal::User(_) => None,
+            Principal::Service(service) => Some(service.key_id.to_string()),
+        }
+    }
+
     /// Refuses a service key without the scope; users pass.
     ///
     /// # Errors
@@ -234,6 +243,8 @@ permissions! {
     CanReadCredits = ReadCredits(CreditsRead, Yes, false);
     /// May spend the user's credits.
     CanSpend = Spend(CreditsSpend, Yes, true);
+    /// May record usage and spend the user's credits for it.
+    CanCharge = ChargeUsage(UsageWrite & CreditsSpend, Yes, true);
     /// May add bought credits.
     CanRecharge = Recharge(CreditsGrant, SelfRecharge, true);
     /// May read the user's files.

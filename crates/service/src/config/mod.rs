@@ -87,6 +87,8 @@ pub struct Config {
     pub welcome_credits_life: Option<Duration>,
     /// `REFUND_CREDITS_DAYS`; nothing means that they never expire.
     pub refund_credits_life: Option<Duration>,
+    /// `TOP_UP_URL`, when set.
+    pub top_up_url: Option<String>,
     /// `SESSION_DAYS`; nothing means that they never expire.
     pub session_life: Option<Duration>,
     /// `JSON_BODY_LIMIT_BYTES`.
@@ -204,6 +206,7 @@ impl Config {
             welcome_credits: reader.parse("WELCOME_CREDITS", value::CREDITS_RULE, value::credits)?,
             welcome_credits_life: life(reader, "WELCOME_CREDITS_DAYS")?,
             refund_credits_life: life(reader, "REFUND_CREDITS_DAYS")?,
+            top_up_url: reader.optional("TOP_UP_URL", value::WEB_PAGE_RULE, value::web_page)?,
             session_life: life(reader, "SESSION_DAYS")?,
             json_body_limit_bytes: reader.number("JSON_BODY_LIMIT_BYTES", 1024..=104_857_600)?,
             batch_body_limit_bytes: reader.number("BATCH_BODY_LIMIT_BYTES", 1024..=1_073_741_824)?,

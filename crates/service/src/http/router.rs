@@ -3,6 +3,7 @@
 use crate::app::App;
 use crate::auth::api as auth;
 use crate::config::CorsOrigins;
+use crate::credits::{corrections, explain, holds_api as holds};
 use crate::files::{api as files, direct, serve, upload};
 use crate::http::{ApiError, around, docs};
 use crate::sessions::{api as sessions, memory, messages, search};
@@ -41,6 +42,16 @@ pub fn table() -> (Router<Arc<App>>, OpenApi) {
         .routes(routes!(credits::create_grant, credits::list_grants))
         .routes(routes!(credits::get_balance))
         .routes(routes!(credits::list_transactions))
+        .routes(routes!(explain::explain_transaction))
+        .routes(routes!(corrections::adjust_credits))
+        .routes(routes!(corrections::void_grant))
+        .routes(routes!(corrections::set_credit_limit))
+        .routes(routes!(holds::create_hold, holds::list_holds))
+        .routes(routes!(holds::get_hold))
+        .routes(routes!(holds::tick_hold))
+        .routes(routes!(holds::extend_hold))
+        .routes(routes!(holds::capture_hold))
+        .routes(routes!(holds::release_hold))
         .routes(routes!(sessions::create_session, sessions::list_sessions))
         .routes(routes!(sessions::get_session, sessions::update_session, sessions::delete_session))
         .routes(routes!(sessions::set_session_status))

@@ -4,15 +4,16 @@
 //! writing. The replay checks each hash and each sum, builds the grants anew, and compares what
 //! comes out with the stored rows; the first row that does not fit is named.
 //!
-//! Reading order: `replay` (what the entries say), `compare` (whether the stored rows say the same),
+//! Reading order: `replay` (what the entries say), `compare` and `holds` (whether the stored rows say the same),
 //! `snapshot` (one state of the database to look at).
 
 mod compare;
+mod holds;
 mod replay;
 mod snapshot;
 
 use super::model::Account;
-use super::store::account_columns;
+use super::store::{Sealed, account_columns};
 use crate::boot::BootError;
 use crate::db::{DbError, Location};
 use kernel::{Credits, ExternalId};
@@ -127,7 +128,7 @@ async fn run(snapshot: &mut Snapshot, user: Option<&ExternalId>, report: &mut Re
         );
         let listed = accounts(snapshot, sql, &[after, ACCOUNTS_AT_ONCE]).await?;
         let Some(last) = listed.last() else { return Ok(()) };
-        after = last.user.0;
+        after = last.row.user.0;
         for account in listed {
             replay(snapshot, account, report).await?;
         }
@@ -135,14 +136,14 @@ async fn run(snapshot: &mut Snapshot, user: Option<&ExternalId>, report: &mut Re
 }
 
 /// Reads accounts; one that cannot be read is a fault, and named.
-async fn accounts(snapshot: &mut Snapshot, sql: &str, values: &[i64]) -> Result<Vec<Account>, Halt> {
-    let why = match snapshot.try_query::<Account>(sql, values).await {
+async fn accounts(snapshot: &mut Snapshot, sql: &str, values: &[i64]) -> Result<Vec<Sealed<Account>>, Halt> {
+    let why = match snapshot.try_query::<Sealed<Account>>(sql, values).await {
         Err(DbError::Internal(why)) => why,
         read => return read.map_err(Halt::Db),
     };
     for user in snapshot.query::<i64>("SELECT user_id FROM credit_accounts ORDER BY user_id", &[]).await? {
         let sql = concat!("SELECT ", account_columns!(), " FROM credit_accounts WHERE user_id = $1");
-        if snapshot.try_query::<Account>(sql, &[user]).await.is_err() {
+        if snapshot.try_query::<Sealed<Account>>(sql, &[user]).await.is_err() {
             return fault("credit_accounts", format!("of user {user}"), format!("cannot be read: {why}"));
         }
     }
@@ -151,7 +152,7 @@ async fn accounts(snapshot: &mut Snapshot, sql: &str, values: &[i64]) -> Result<
 
 /// Rows that belong to no account, which the replay of accounts would never see.
 async fn orphans(snapshot: &mut Snapshot) -> Result<(), Halt> {
-    let unowned: [(&'static str, &'static str); 7] = [
+    let unowned: [(&'static str, &'static str); 8] = [
         ("users", "SELECT id FROM users WHERE id NOT IN (SELECT user_id FROM credit_accounts) LIMIT 1"),
         (
             "credit_accounts",
@@ -172,6 +173,10 @@ async fn orphans(snapshot: &mut Snapshot) -> Result<(), Halt> {
         (
             "credit_refunds",
             "SELECT user_id FROM credit_refunds WHERE user_id NOT IN (SELECT user_id FROM credit_accounts) LIMIT 1",
+        ),
+        (
+            "credit_holds",
+            "SELECT user_id FROM credit_holds WHERE user_id NOT IN (SELECT user_id FROM credit_accounts) LIMIT 1",
         ),
         (
             "credit_expiries",

@@ -1,5 +1,6 @@
 //! Usage records and roll-ups on PostgreSQL.
 
+use crate::credits::engine::postgres::entries;
 use crate::db::write::Write;
 use crate::db::{DbError, FromRow, Row};
 use crate::usage::UsageRecord;
@@ -8,7 +9,7 @@ use crate::usage::rollup::{Key, Sums};
 use crate::writer::needs::Needs;
 use crate::writer::plan::{Changes, Working};
 use deadpool_postgres::Object;
-use kernel::UserRowId;
+use kernel::{Credits, TransactionId, UserRowId};
 
 /// Loads the events that were recorded before, and the owners of usage records.
 ///
@@ -26,11 +27,15 @@ pub async fn load(connection: &Object, needs: &Needs, working: &mut Working) -> 
             .await?;
         let (users, events): (Vec<i64>, Vec<&str>) =
             needs.events.iter().map(|(user, event)| (user.0, event.as_str())).unzip();
+        let mut charged = Vec::new();
         for row in connection.query(&statement, &[&users, &events]).await? {
             let record = UsageRecord::from_row(&Row::Postgres(&row))?;
             let event = record.event_id.clone().unwrap_or_default();
+            let seq = record.charge.as_ref().and_then(|charge| charge.entry_seq);
+            charged.extend(seq.map(|seq| TransactionId { user: record.user, seq }));
             working.events.insert((record.user, event), record);
         }
+        entries(connection, &charged, working).await?;
     }
     if !needs.usage_ids.is_empty() {
         let statement =
@@ -54,6 +59,7 @@ pub fn writes(changes: &Changes) -> Vec<Write<'_>> {
 /// The join refuses the records of a user whom another replica has deleted meanwhile.
 fn record_writes(records: &[UsageRecord]) -> Write<'_> {
     let all = || records.iter();
+    let charges = || all().map(|record| record.charge.as_ref());
     Write::rows(
         concat!(
             "INSERT INTO usage_records (",
@@ -61,7 +67,8 @@ fn record_writes(records: &[UsageRecord]) -> Write<'_> {
             ") SELECT t.* FROM UNNEST($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::text[], \
              $6::text[], $7::text[], $8::text[], $9::bigint[], $10::bigint[], $11::text[], $12::bigint[], \
              $13::bigint[], $14::bigint[], $15::text[], $16::text[], $17::text[], $18::text[], $19::text[], \
-             $20::text[], $21::text[], $22::text[]) AS t(id, user_id) \
+             $20::text[], $21::text[], $22::text[], $23::text[], $24::bigint[], $25::bigint[], $26::text[]) \
+             AS t(id, user_id) \
              JOIN credit_accounts a ON a.user_id = t.user_id AND NOT a.closed"
         ),
         records.len(),
@@ -88,6 +95,10 @@ fn record_writes(records: &[UsageRecord]) -> Write<'_> {
     .column(all().map(|record| record.facts.request_data.as_str()))
     .column(all().map(|record| record.facts.response_data.as_str()))
     .column(all().map(|record| record.event_id.as_deref()))
+    .column(charges().map(|charge| charge.map(|charge| charge.status.as_str())))
+    .column(charges().map(|charge| charge.and_then(|charge| charge.entry_seq)))
+    .column(charges().map(|charge| charge.and_then(|charge| charge.due).map(Credits::micro)))
+    .column(charges().map(|charge| charge.and_then(|charge| charge.pools.as_deref())))
 }
 
 fn rollup_writes(changes: &Changes) -> Write<'_> {

@@ -1,11 +1,12 @@
 //! Usage records and roll-ups on SQLite.
 
+use crate::credits::engine::sqlite::entry;
 use crate::db::{DbError, FromRow, Row};
 use crate::usage::UsageRecord;
 use crate::usage::model::usage_columns;
 use crate::writer::needs::Needs;
 use crate::writer::plan::{Changes, Working};
-use kernel::UserRowId;
+use kernel::{Credits, TransactionId, UserRowId};
 use rusqlite::{Connection, OptionalExtension, params};
 
 /// Loads the events that were recorded before, and the owners of usage records.
@@ -22,7 +23,12 @@ pub fn load(connection: &Connection, needs: &Needs, working: &mut Working) -> Re
         for (user, event) in &needs.events {
             let mut rows = select.query(params![user.0, event])?;
             let record = rows.next()?.map(|row| UsageRecord::from_row(&Row::Sqlite(row))).transpose()?;
-            working.events.extend(record.map(|record| ((*user, event.clone()), record)));
+            let Some(record) = record else { continue };
+            if let Some(seq) = record.charge.as_ref().and_then(|charge| charge.entry_seq) {
+                let id = TransactionId { user: *user, seq };
+                working.entries.extend(entry(connection, id)?.map(|entry| (id, entry)));
+            }
+            working.events.insert((*user, event.clone()), record);
         }
     }
     if !needs.usage_ids.is_empty() {
@@ -46,7 +52,8 @@ pub fn write(connection: &Connection, changes: &Changes) -> Result<(), DbError> 
     let mut insert = connection.prepare_cached(concat!(
         "INSERT INTO usage_records (",
         usage_columns!(),
-        ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22)"
+        ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, \
+         ?23, ?24, ?25, ?26)"
     ))?;
     for record in &changes.usage {
         let facts = &record.facts;
@@ -73,6 +80,10 @@ pub fn write(connection: &Connection, changes: &Changes) -> Result<(), DbError> 
             facts.request_data.as_str(),
             facts.response_data.as_str(),
             record.event_id,
+            record.charge.as_ref().map(|charge| charge.status.as_str()),
+            record.charge.as_ref().and_then(|charge| charge.entry_seq),
+            record.charge.as_ref().and_then(|charge| charge.due).map(Credits::micro),
+            record.charge.as_ref().and_then(|charge| charge.pools.as_deref()),
         ])?;
     }
     let mut upsert = connection.prepare_cached(
