@@ -2,11 +2,16 @@
 
 use super::UsageError;
 use kernel::{Count, decimal};
+use serde::de::{Error as _, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use std::collections::BTreeMap;
+use std::fmt;
 
 /// The most entries of a list in a usage object.
-pub const ENTRIES_MAX: usize = 1000;
+pub const ENTRIES_MAX: usize = 256;
+/// The most fields of an object in it, known or not.
+pub const FIELDS_MAX: usize = 256;
 
 /// Objects within usage objects, whose fields are looked for. They are objects wherever they are known.
 const DETAILS: [&str; 9] = [
@@ -50,8 +55,14 @@ impl<'a> Fields<'a> {
     }
 
     fn add(&mut self, text: &'a str, before: &str) -> Result<(), UsageError> {
-        let members = serde_json::from_str::<BTreeMap<String, &'a RawValue>>(text)
-            .map_err(|_| UsageError::new(self.path(before), "must be a JSON object"))?;
+        let Members(members) = serde_json::from_str(text).map_err(|error| {
+            let rule = if error.is_data() && text.starts_with('{') {
+                format!("must have at most {FIELDS_MAX} fields")
+            } else {
+                "must be a JSON object".to_owned()
+            };
+            UsageError::new(self.path(before), rule)
+        })?;
         let (outside, of_details) = (before.is_empty(), DETAILS.contains(&before));
         for (name, value) in members {
             let path = if outside { name.clone() } else { format!("{before}/{name}") };
@@ -148,6 +159,36 @@ impl<'a> Fields<'a> {
             let most = decimal::format(i128::from(Count::MAX), 3);
             UsageError::new(self.path(name), format!("must be a number from 0 to {most}"))
         })
+    }
+}
+
+/// The members of an object, of each name the last one; no more than [`FIELDS_MAX`] are read.
+struct Members<'a>(BTreeMap<String, &'a RawValue>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Reader;
+        impl<'de> Visitor<'de> for Reader {
+            type Value = Members<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a JSON object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut members = BTreeMap::new();
+                let mut read = 0;
+                while let Some((name, value)) = map.next_entry::<String, &'de RawValue>()? {
+                    read += 1;
+                    if read > FIELDS_MAX {
+                        return Err(A::Error::custom("too many fields"));
+                    }
+                    members.insert(name, value);
+                }
+                Ok(Members(members))
+            }
+        }
+        deserializer.deserialize_map(Reader)
     }
 }
 

@@ -49,47 +49,53 @@ pub fn read(fields: &Fields<'_>) -> Result<Sides, UsageError> {
         "responseTokensDetails",
         "response_tokens_details",
     ][..];
-    let of = |lists: &[&[&str]], modality: &str| of_modality(fields, lists, modality);
-    let (cached_audio, cached_image) = (of(&[cache_details], "AUDIO")?, of(&[cache_details], "IMAGE")?);
-    let (mut audio, mut image) =
-        (of(&[prompt_details, tool_details], "AUDIO")?, of(&[prompt_details, tool_details], "IMAGE")?);
+    let cached = Kinds::of(fields, &[cache_details])?;
+    let mut into = Kinds::of(fields, &[prompt_details, tool_details])?;
+    let out = Kinds::of(fields, &[out_details])?;
     if !fields.has_any(prompt_details) {
         // Without them nothing is known of the prompt's kinds but what was cached.
-        (audio, image) = (most(audio, &cached_audio), most(image, &cached_image));
+        into = Kinds { audio: most(into.audio, &cached.audio), image: most(into.image, &cached.image) };
     }
     Ok(Sides {
         prompt: Prompt {
             whole: prompt + tools,
-            audio,
-            image,
+            audio: into.audio,
+            image: into.image,
             cached: fields.part(&["cachedContentTokenCount", "cached_content_token_count"])?,
-            cached_audio,
-            cached_image,
+            cached_audio: cached.audio,
+            cached_image: cached.image,
             ..Prompt::default()
         },
-        completion: Completion {
-            whole: whole_out,
-            reasoning,
-            audio: of(&[out_details], "AUDIO")?,
-            image: of(&[out_details], "IMAGE")?,
-        },
+        completion: Completion { whole: whole_out, reasoning, audio: out.audio, image: out.image },
         ..Sides::default()
     })
 }
 
-/// How many tokens of that kind the lists name; each list goes by any of its names.
-fn of_modality(fields: &Fields<'_>, lists: &[&[&str]], modality: &str) -> Result<Part, UsageError> {
-    let mut sum = Part::default();
-    for names in lists {
-        let Some(name) = names.iter().find(|name| fields.get(name).is_some()) else { continue };
-        for entry in fields.list(name)? {
-            if entry.text("modality")?.as_deref() == Some(modality) {
-                sum.value += entry.count(&["tokenCount", "token_count"])?.unwrap_or_default();
-                sum.at = fields.path(name);
+/// Tokens that have a price of their own for what they are.
+#[derive(Default)]
+struct Kinds {
+    audio: Part,
+    image: Part,
+}
+
+impl Kinds {
+    /// What the lists name of each; a list goes by any of its names.
+    fn of(fields: &Fields<'_>, lists: &[&[&str]]) -> Result<Self, UsageError> {
+        let mut kinds = Self::default();
+        for names in lists {
+            let Some(name) = names.iter().find(|name| fields.get(name).is_some()) else { continue };
+            for entry in fields.list(name)? {
+                let kind = match entry.text("modality")?.as_deref() {
+                    Some("AUDIO") => &mut kinds.audio,
+                    Some("IMAGE") => &mut kinds.image,
+                    _ => continue,
+                };
+                kind.value += entry.count(&["tokenCount", "token_count"])?.unwrap_or_default();
+                kind.at = fields.path(name);
             }
         }
+        Ok(kinds)
     }
-    Ok(sum)
 }
 
 fn most(part: Part, other: &Part) -> Part {

@@ -27,7 +27,7 @@ use kernel::{Count, JsonObject, Text};
 use parts::Sides;
 use serde_json::value::RawValue;
 
-pub use fields::ENTRIES_MAX;
+pub use fields::{ENTRIES_MAX, FIELDS_MAX};
 pub use shape::Shape;
 
 /// What a usage object says, each token once.

@@ -178,7 +178,9 @@ fn every_limit_refuses() {
     assert_eq!(refused(&deep), "usage must be nested at most 64 levels deep");
     let entries = vec!["{}"; ENTRIES_MAX + 1].join(",");
     let long = format!(r#"{{"promptTokenCount":1,"promptTokensDetails":[{entries}]}}"#);
-    assert_eq!(refused(&long), "usage.promptTokensDetails must have at most 1000 entries");
+    assert_eq!(refused(&long), "usage.promptTokensDetails must have at most 256 entries");
+    let many: String = (0..=FIELDS_MAX).map(|n| format!(r#","{n}":0"#)).collect();
+    assert_eq!(refused(&format!(r#"{{"prompt_tokens":1{many}}}"#)), "usage must have at most 256 fields");
     let name = "m".repeat(201);
     let named = format!(r#"{{"prompt_tokens":1,"model":"{name}"}}"#);
     assert_eq!(refused(&named), "usage.model must be 1 to 200 characters");
