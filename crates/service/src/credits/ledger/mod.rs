@@ -54,6 +54,10 @@ pub fn decide(
     settled.settle(now);
     let mut decision = settled.decision;
     let own = run(&mut later, command, facts, now, policy)?;
+    if !own.changed && !matches!(command, LedgerCommand::Settle) {
+        // It only says again what was done before, so nothing is written and the account stays as it was.
+        return Ok(own);
+    }
     decision.append(own);
     *account = later;
     Ok(decision)
