@@ -27,6 +27,12 @@ fn total_left(account: &Account) -> Credits {
     Credits::from_micro(account.grants.iter().map(|grant| grant.remaining.micro()).sum())
 }
 
+/// Whether the account owes something at some instant until `now`: it does already, or a hold that
+/// ends has some of the credit limit.
+fn may_owe(account: &Account, now: Timestamp) -> bool {
+    account.owed() > 0 || account.holds.iter().any(|hold| hold.ended(now) && hold.of_line() > 0)
+}
+
 /// Whether a grant pays back what is owed.
 fn repays(grant: &Grant, now: Timestamp) -> bool {
     grant.scope.is_none() && grant.usable(now) && grant.free() > 0
@@ -49,7 +55,7 @@ pub fn entries_due(account: &Account, now: Timestamp) -> usize {
     let ends = account.grants.iter().filter(|grant| grant.expired(now)).count();
     let of_holds: usize =
         account.holds.iter().filter(|hold| hold.ended(now)).map(|hold| 1 + 2 * hold.parts.len()).sum();
-    let beginnings = if account.owed() > 0 { account.grants.len() } else { 0 };
+    let beginnings = if may_owe(account, now) { account.grants.len() } else { 0 };
     2 * (2 * ends + of_holds + beginnings)
 }
 
@@ -90,7 +96,7 @@ impl Draft<'_> {
     fn events(&self, now: Timestamp) -> BTreeSet<(Timestamp, Event)> {
         let account = &*self.account;
         let mut events = BTreeSet::new();
-        let owes = account.owed() > 0;
+        let owes = may_owe(account, now);
         for grant in &account.grants {
             if let Some(end) = grant.expires_at.filter(|end| *end <= now) {
                 events.insert((end, Event::GrantEnds(grant.seq)));
