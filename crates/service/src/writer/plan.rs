@@ -330,6 +330,12 @@ impl Plan<'_> {
         for grant in decision.grants {
             let key = (user, grant.seq);
             self.working.grants.insert(grant.id(user), grant.clone());
+            if grant.voided {
+                // What a later refund of the batch would give back to it must know.
+                let originals = self.working.originals.iter_mut().filter(|(id, _)| id.user == user);
+                let paid = originals.flat_map(|(_, original)| &mut original.grants);
+                paid.filter(|paid| paid.seq == grant.seq).for_each(|paid| paid.voided = true);
+            }
             if issued.contains(&grant.seq) || self.changes.new_grants.contains_key(&key) {
                 self.changes.new_grants.insert(key, grant);
             } else {

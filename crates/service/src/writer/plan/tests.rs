@@ -1,8 +1,8 @@
 //! Batches decided over rows made by hand.
 
 use super::*;
-use crate::credits::ledger::{Consume, Refund};
-use crate::credits::model::OPEN_GRANTS_MAX;
+use crate::credits::ledger::{Consume, Refund, Void};
+use crate::credits::model::{GrantTerms, OPEN_GRANTS_MAX};
 use crate::usage::NewUsage;
 use crate::usage::model::UsageFacts;
 use crate::users::{self, Delete};
@@ -96,10 +96,7 @@ fn keyed(key: &str, print: u8, command: Command) -> Job {
 
 fn consume_of(user: UserRowId, credits: i32) -> Command {
     let amount = Credits::whole(credits);
-    Command::Ledger(
-        user,
-        LedgerCommand::Consume(Consume { amount, usage_record_id: None, note: Note::default() }),
-    )
+    Command::Ledger(user, LedgerCommand::Consume(Consume { amount, ..Consume::default() }))
 }
 
 fn consume(credits: i32) -> Command {
@@ -114,6 +111,8 @@ fn issue(credits: i32, reference: Option<&str>) -> Issue {
         priority: 0,
         effective_at: None,
         expires_at: None,
+        scope: None,
+        rollover: None,
         reference_id: reference.map(str::to_owned),
         note: Note::default(),
     }
@@ -324,12 +323,46 @@ fn refunds_of_one_batch_sum_to_what_was_spent() {
 }
 
 #[test]
+fn what_a_batch_takes_back_a_later_refund_of_it_does_not_revive() {
+    let mut table = Table::new();
+    let replies = table.run(vec![plain(consume(40))]);
+    let Ok(Reply::Done(Done::Entry { entry, .. })) = &replies[0] else { panic!("{replies:?}") };
+    let original = entry.transaction_id();
+    let grants = vec![table.changes.grants[&(ADA, 1)].clone()];
+    let loaded = Original { entry: (**entry).clone(), refunded: Credits::ZERO, grants };
+    table.working.originals.insert(original, loaded);
+    let void = LedgerCommand::Void(Void { grant: 1, note: Note::default() });
+    let refund = LedgerCommand::Refund(Refund { original, amount: None, note: Note::default() });
+    let replies = table.run([void, refund].map(|command| plain(Command::Ledger(ADA, command))).into());
+    assert!(replies.iter().all(Result::is_ok), "{replies:?}");
+    let voided = &table.changes.grants[&(ADA, 1)];
+    assert!(voided.voided && voided.remaining == Credits::ZERO, "{voided:?}");
+    assert_eq!(table.changes.new_grants[&(ADA, 4)].remaining, Credits::whole(40), "a grant of its own");
+}
+
+#[test]
+fn a_reference_that_was_applied_moves_nothing_where_an_end_is_due() {
+    let mut table = Table::new();
+    let bought = || plain(Command::Ledger(ADA, LedgerCommand::Issue(issue(5, Some("pi_1")))));
+    table.run(vec![bought()]);
+    let account = table.working.accounts.get_mut(&ADA).expect("an account");
+    account.grants[0].expires_at = Some(NOW);
+    let before = account.clone();
+    table.run(vec![bought()]);
+    assert!(table.changes.is_empty(), "nothing is written");
+    assert_eq!(table.working.accounts[&ADA], before, "so nothing may have moved");
+}
+
+#[test]
 fn a_refund_opens_no_more_grants_than_there_may_be() {
     let mut table = Table::new();
-    let mut jobs = vec![plain(consume(100))];
-    jobs.extend((1..OPEN_GRANTS_MAX + 1).map(|_| plain(recharge(1))));
-    table.ids.entries.refill(10_000, 20_000);
-    let replies = table.run(jobs);
+    let replies = table.run(vec![plain(consume(100))]);
+    let account = table.working.accounts.get_mut(&ADA).expect("an account");
+    for seq in 10..10 + i64::try_from(OPEN_GRANTS_MAX).expect("a number") {
+        let terms = Grant { seq, ..table.working.grants[&GrantId { user: ADA, seq: 1 }].clone() }.terms();
+        account.insert_grant(Grant::issued(seq, &GrantTerms { amount: 1, ..terms }));
+    }
+    account.balance = Credits::from_micro(i64::try_from(OPEN_GRANTS_MAX).expect("a number"));
     let Ok(Reply::Done(Done::Entry { entry, .. })) = &replies[0] else { panic!("{:?}", replies[0]) };
     let original = entry.transaction_id();
     let grants = vec![table.changes.grants[&(ADA, 1)].clone()];
