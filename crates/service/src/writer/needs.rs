@@ -3,7 +3,7 @@
 use super::command::{Command, Job};
 use super::ids::Counter;
 use super::plan::Working;
-use crate::charges::Charge;
+use crate::charges::{Charge, OnInsufficient};
 use crate::credits::LedgerCommand;
 use crate::credits::context::Context;
 use crate::credits::ledger::Measure;
@@ -16,7 +16,7 @@ use std::sync::Arc;
 pub struct Needs {
     /// Accounts that may come from a cache.
     pub accounts: Vec<UserRowId>,
-    /// Accounts to settle: what a memory does not know of could not be written down.
+    /// Accounts that must not come from a memory: what it does not know of could not be written down.
     pub settled: Vec<UserRowId>,
     /// Users by external id; their accounts are loaded too, never from a cache.
     pub users: Vec<ExternalId>,
@@ -108,6 +108,9 @@ impl Needs {
         self.fresh_usage += 1;
         self.events.extend(charge.new.event_id.clone().map(|event| (user, event)));
         self.spends.push((user, charge.basis.context.clone()));
+        // A record that is kept although it cannot be paid is no refusal that would be decided again,
+        // so it must not rest on a memory.
+        self.settled.extend((charge.on_insufficient == OnInsufficient::Record).then_some(user));
     }
 
     fn ledger(&mut self, user: UserRowId, command: &LedgerCommand) {
