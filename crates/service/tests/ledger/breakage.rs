@@ -17,6 +17,8 @@ async fn give(writer: &Writer, user: UserRowId, credits: i32) {
         priority: 0,
         effective_at: None,
         expires_at: None,
+        scope: None,
+        rollover: None,
         reference_id: None,
         note: Note::default(),
     };
@@ -24,7 +26,7 @@ async fn give(writer: &Writer, user: UserRowId, credits: i32) {
 }
 
 fn consume(user: UserRowId, credits: i32) -> Command {
-    let consume = Consume { amount: Credits::whole(credits), usage_record_id: None, note: Note::default() };
+    let consume = Consume { amount: Credits::whole(credits), ..Consume::default() };
     Command::Ledger(user, LedgerCommand::Consume(consume))
 }
 

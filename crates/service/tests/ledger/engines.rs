@@ -43,7 +43,7 @@ async fn crowd(engine: Engine) {
         let mut asks = Vec::new();
         for _ in 0..=random.below(TOGETHER) {
             let at = if random.one_in(2) { 0 } else { random.below(players.len() as u64) as usize };
-            asks.push((at, random.ask(players[at].receipts.len(), now)));
+            asks.push((at, players[at].ask(&mut random, now)));
         }
         asked += asks.len();
         let under_way = asks.iter().map(|(at, ask)| {
@@ -56,7 +56,12 @@ async fn crowd(engine: Engine) {
             let (own, others) = answers.into_iter().partition(|(of, _, _)| *of == at);
             answers = others;
             let own: Vec<(usize, _, _)> = own;
-            player.judge(own.into_iter().map(|(_, ask, answer)| (ask, answer)).collect(), &[now]);
+            let own = own.into_iter().map(|(_, ask, answer)| (ask, answer)).collect();
+            player.judge(&stage, &balances, own, &[now]).await;
+        }
+        if random.one_in(7) {
+            // As after a crash: what was committed is all that is left.
+            stage.memory.forget_all();
         }
         if random.one_in(5) {
             for player in &players {
@@ -85,6 +90,7 @@ async fn alone(engine: Engine) -> Vec<Entry> {
     let stage = Stage::open(engine, "alone").await;
     let (clock, mut random) = (Clock::manual(kernel::Timestamp::from_micros(START)), Random(97));
     let writer = stage.writer(&clock);
+    let balances = Balances::start(&stage.db, &stage.memory);
     let mut players =
         [Player::new(user(&writer, "a").await, 1), Player::new(user(&writer, "b").await, 1_000)];
     let mut now = START;
@@ -92,10 +98,10 @@ async fn alone(engine: Engine) -> Vec<Entry> {
         now += random.step();
         set(&clock, now);
         let player = &mut players[random.below(2) as usize];
-        let ask = random.ask(player.receipts.len(), now);
+        let ask = player.ask(&mut random, now);
         let command = Command::Ledger(player.user, command(&ask, &player.receipts, player.worth));
         let answer = writer.execute(command).await;
-        player.judge(vec![(ask, answer)], &[now]);
+        player.judge(&stage, &balances, vec![(ask, answer)], &[now]).await;
     }
     stage.verify().await;
     let mut history = Vec::new();
@@ -105,7 +111,7 @@ async fn alone(engine: Engine) -> Vec<Entry> {
             history.push(Entry { user, id: 0, prev_hash: [0; 32], hash: [0; 32], ..entry });
         }
     }
-    drop(writer);
+    drop((writer, balances));
     stage.close().await;
     history
 }

@@ -2,6 +2,7 @@
 //!
 //! `LEDGER_OPERATIONS` asks for more operations, `LEDGER_SEED` for those of a failure.
 
+mod books;
 mod breakage;
 mod engines;
 mod model;
@@ -9,3 +10,5 @@ mod replicas;
 mod rules;
 mod script;
 mod stage;
+mod stories;
+mod year;

@@ -1,10 +1,12 @@
 //! Two replicas on one PostgreSQL, with clocks that differ, racing for the same rows.
 
-use crate::script::{Ask, Random, START, command, setting};
+use crate::script::{Ask, Give, Random, START, command, setting};
 use crate::stage::{Engine, Player, Stage, set, user};
 use bytes::Bytes;
 use futures_util::future::join_all;
 use kernel::{Clock, Email, Timestamp, UserRowId};
+use user_service::charges::{Charge, ChargeStatus, OnInsufficient};
+use user_service::credits::balances::Balances;
 use user_service::usage::model::UsageFacts;
 use user_service::usage::{NewUsage, Outcome, Record};
 use user_service::users::{Ensure, Patch};
@@ -24,6 +26,7 @@ async fn two_replicas_agree_with_the_model() {
     let stage = Stage::open(Engine::Postgres, "replicas").await;
     let (clocks, mut random) = (clocks(), Random(seed));
     let writers = [stage.writer(&clocks[0]), stage.writer(&clocks[1])];
+    let balances = Balances::start(&stage.db, &stage.memory);
     let mut players =
         [Player::new(user(&writers[0], "a").await, 1), Player::new(user(&writers[1], "b").await, 1_000)];
     let mut now = START;
@@ -34,12 +37,7 @@ async fn two_replicas_agree_with_the_model() {
         let mut asks = Vec::new();
         for _ in 0..=random.below(20) {
             let (at, replica) = (random.below(2) as usize, random.below(2) as usize);
-            let ask = match random.ask(players[at].receipts.len(), now) {
-                // When it was decided cannot be told from its answer.
-                Ask::Settle => Ask::Consume(1),
-                ask => ask,
-            };
-            asks.push((at, replica, ask));
+            asks.push((at, replica, players[at].ask(&mut random, now)));
         }
         let answers = join_all(asks.iter().map(|(at, replica, ask)| {
             let player = &players[*at];
@@ -52,17 +50,16 @@ async fn two_replicas_agree_with_the_model() {
             of_players[at].push((ask, answer));
         }
         for (player, own) in players.iter_mut().zip(of_players) {
-            player.judge(own, &[now, now - BEHIND]);
+            player.judge(&stage, &balances, own, &[now, now - BEHIND]).await;
         }
     }
     stage.verify().await;
-    drop(writers);
+    drop((writers, balances));
     stage.close().await;
 }
 
 async fn recharge(writer: &Writer, user: UserRowId, units: u64) {
-    let give =
-        crate::script::Give { recharge: true, units, priority: 0, from: None, until: None, reference: None };
+    let give = Give { recharge: true, units, ..Give::default() };
     let command = command(&Ask::Give(give), &[], 1_000_000);
     writer.execute(Command::Ledger(user, command)).await.expect("recharged");
 }
@@ -74,7 +71,7 @@ async fn the_last_credits_are_spent_once() {
     let writers = [stage.writer(&clocks[0]), stage.writer(&clocks[1])];
     let user = user(&writers[0], "a").await;
     recharge(&writers[0], user, 30).await;
-    let consume = command(&Ask::Consume(3), &[], 1_000_000);
+    let consume = command(&Ask::Consume { units: 3, what: (None, None) }, &[], 1_000_000);
     let answers =
         join_all((0..60).map(|nth| writers[nth % 2].execute(Command::Ledger(user, consume.clone())))).await;
     assert_eq!(answers.iter().filter(|answer| answer.is_ok()).count(), 10);
@@ -117,7 +114,10 @@ async fn a_key_an_event_and_a_user_count_once_over_both_replicas() {
                 key: format!("key {round}"),
                 fingerprint: [print; 32],
             };
-            let command = Command::Ledger(user, command(&Ask::Consume(1), &[], 1_000_000));
+            let command = Command::Ledger(
+                user,
+                command(&Ask::Consume { units: 1, what: (None, None) }, &[], 1_000_000),
+            );
             writers[nth % 2].submit(command, Ticket { key: Some(key), room: None }, body)
         }))
         .await;
@@ -180,7 +180,10 @@ async fn an_address_that_moves_within_a_batch_fails_nobody_else() {
         };
         commands.push(patch("owner", format!("q{pair}@x.de")));
         commands.push(patch("taker", format!("p{pair}@x.de")));
-        commands.push(Command::Ledger(payer, command(&Ask::Consume(1), &[], 1_000_000)));
+        commands.push(Command::Ledger(
+            payer,
+            command(&Ask::Consume { units: 1, what: (None, None) }, &[], 1_000_000),
+        ));
     }
     // The first ones keep both lanes busy while the others queue behind them.
     let answers = join_all(commands.into_iter().map(|command| writer.execute(command))).await;
@@ -200,10 +203,10 @@ async fn what_one_replica_gave_can_be_seen_and_spent_on_one_whose_clock_is_behin
     let writers = [stage.writer(&clocks[0]), stage.writer(&clocks[1])];
     let user = user(&writers[0], "a").await;
     recharge(&writers[0], user, 5).await;
-    let balances = user_service::credits::balances::Balances::start(&stage.db, &stage.memory);
+    let balances = Balances::start(&stage.db, &stage.memory);
     let account = balances.account(user).await.expect("a balance").expect("an account");
     assert_eq!(account.available(clocks[1].now()), kernel::Credits::whole(5));
-    let consume = command(&Ask::Consume(5), &[], 1_000_000);
+    let consume = command(&Ask::Consume { units: 5, what: (None, None) }, &[], 1_000_000);
     writers[1].execute(Command::Ledger(user, consume)).await.expect("spent");
     drop((writers, balances));
     stage.close().await;
@@ -238,14 +241,7 @@ async fn settling_writes_down_what_another_replica_gave() {
     let writers = [stage.writer(&clocks[0]), stage.writer(&clocks[1])];
     let user = user(&writers[0], "a").await;
     recharge(&writers[0], user, 5).await;
-    let give = crate::script::Give {
-        recharge: false,
-        units: 3,
-        priority: 0,
-        from: None,
-        until: Some(START + 100),
-        reference: None,
-    };
+    let give = Give { units: 3, until: Some(START + 100), ..Give::default() };
     let give = command(&Ask::Give(give), &[], 1_000_000);
     writers[1].execute(Command::Ledger(user, give)).await.expect("given");
     clocks.iter().for_each(|clock| set(clock, START + 5_000));
@@ -254,6 +250,43 @@ async fn settling_writes_down_what_another_replica_gave() {
     writers[0].execute(Command::Ledger(user, settle)).await.expect("settled");
     let last = stage.entries(user).await.pop().expect("entries");
     assert_eq!(last.kind, user_service::credits::EntryKind::Expire);
+    stage.verify().await;
+    drop(writers);
+    stage.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_cannot_be_paid_is_not_decided_on_a_memory() {
+    let stage = Stage::open(Engine::Postgres, "unpaid").await;
+    let clocks = clocks();
+    let writers = [stage.writer(&clocks[0]), stage.writer(&clocks[1])];
+    let user = user(&writers[0], "a").await;
+    recharge(&writers[0], user, 1).await;
+    let charge = || {
+        let facts = UsageFacts {
+            event_type: "call".to_owned(),
+            credits_charged: kernel::Credits::whole(3),
+            ..UsageFacts::default()
+        };
+        let new = NewUsage { facts: std::sync::Arc::new(facts), event_id: None, ..usage(user, "e") };
+        Command::Charge(Box::new(Charge {
+            new,
+            status: ChargeStatus::Charged,
+            pools: None,
+            basis: Default::default(),
+            measure: Default::default(),
+            on_insufficient: OnInsufficient::Record,
+            note: Default::default(),
+        }))
+    };
+    let status = |done: Result<Done, WriteError>| match done {
+        Ok(Done::Charged(charged)) => charged.usage.charge.expect("a mark").status,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(status(writers[0].execute(charge()).await), ChargeStatus::Unpaid);
+    // Paid for elsewhere, and known here at once.
+    recharge(&writers[1], user, 2).await;
+    assert_eq!(status(writers[0].execute(charge()).await), ChargeStatus::Charged);
     stage.verify().await;
     drop(writers);
     stage.close().await;

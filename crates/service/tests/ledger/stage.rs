@@ -1,8 +1,9 @@
 //! A database of its own for each test, on either engine, and what is asked of it.
 
-use crate::model::{Model, Outcome, given_max};
-use crate::rules::outcome;
-use crate::script::{Ask, START, setting_text};
+use crate::books::{is_receipt, outcome};
+use crate::model::Model;
+use crate::model::holds::State;
+use crate::script::{Ask, Outcome, Random, START, setting_text};
 use kernel::{Clock, Credits, Timestamp, TransactionId, UserRowId};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use tokio_postgres::NoTls;
 use user_service::credits::balances::Balances;
 use user_service::credits::ledger::Policy;
 use user_service::credits::memory::Accounts;
-use user_service::credits::{Entry, store, verify};
+use user_service::credits::{Account, Entry, Grant, store, verify};
 use user_service::db::{Db, Location, migrate};
 use user_service::live::Live;
 use user_service::users::Ensure;
@@ -88,6 +89,16 @@ impl Stage {
         entries.rows
     }
 
+    /// The entries of an account after that one, oldest first.
+    pub async fn entries_after(&self, user: UserRowId, seq: i64) -> Vec<Entry> {
+        let filter = store::TransactionFilter { limit: 300, ..Default::default() };
+        let mut entries = store::transactions(&self.db, user, &filter).await.expect("entries").rows;
+        entries.retain(|entry| entry.seq > seq);
+        entries.reverse();
+        assert!(entries.first().is_none_or(|first| first.seq == seq + 1), "too many at once");
+        entries
+    }
+
     pub async fn close(self) {
         drop(self.db);
         if let Some(folder) = self.folder {
@@ -129,6 +140,11 @@ pub async fn user(writer: &Writer, name: &str) -> UserRowId {
     }
 }
 
+/// The most units of that worth that an account may hold.
+fn most(worth: i64) -> u64 {
+    Credits::MAX.micro().unsigned_abs() / worth.unsigned_abs()
+}
+
 /// An account beside its model.
 pub struct Player {
     pub user: UserRowId,
@@ -140,74 +156,203 @@ pub struct Player {
 
 impl Player {
     pub fn new(user: UserRowId, worth: i64) -> Self {
-        let model = Model::new(given_max(worth), Some(REFUND_LIFE), START);
+        let model = Model::new(most(worth), Some(REFUND_LIFE), START);
         Self { user, model, receipts: Vec::new(), worth, seen: 0 }
     }
 
-    /// Judges what became of asks that were under way together: what was accepted must be right in
-    /// the order of its entries, and what was not, at some moment among them.
-    pub fn judge(&mut self, mut answers: Vec<(Ask, Result<Done, WriteError>)>, nows: &[i64]) {
-        let mut written = Vec::new();
-        while let Some(at) = answers.iter().position(|(ask, answer)| wrote(ask, answer, self.seen, &written))
-        {
-            match answers.remove(at) {
-                (ask, Ok(Done::Entry { entry, available })) => written.push((*entry, ask, available)),
-                _ => unreachable!("it was just found"),
+    /// Something to ask of it.
+    pub fn ask(&self, random: &mut Random, now: i64) -> Ask {
+        let limit_max = if self.worth > 1_000_000_000 { 2 } else { 8 };
+        random.ask(self.receipts.len(), self.model.holds.len(), limit_max, now)
+    }
+
+    /// Judges what became of asks that were under way together: there must be an order in which all
+    /// that were accepted are right, each with what its answer says, the entries as they are numbered;
+    /// and what was refused must be right at some moment of it.
+    pub async fn judge(
+        &mut self,
+        stage: &Stage,
+        balances: &Balances,
+        answers: Vec<(Ask, Result<Done, WriteError>)>,
+        nows: &[i64],
+    ) {
+        let (mut accepted, mut refused) = (Vec::new(), Vec::new());
+        for (ask, answer) in answers {
+            match answer {
+                Ok(done) => accepted.push((ask, done)),
+                Err(WriteError::Credits(rejection)) => refused.push((ask, outcome(&rejection))),
+                Err(error) => panic!("{ask:?}: {error}"),
             }
         }
-        written.sort_by_key(|(entry, _, _)| entry.seq);
         let mut moments = vec![self.model.clone()];
-        for (entry, ask, available) in written {
-            let now = entry.created_at.micros();
-            assert_eq!(self.model.apply(&ask, now), Outcome::Done, "{ask:?} made {entry:?}");
-            let left = self.model.available(now);
-            assert_eq!((available.micro() / self.worth) as u64, left, "available after {ask:?}: {entry:?}");
-            self.receipts.push(entry.transaction_id());
-            self.seen = entry.seq;
-            moments.push(self.model.clone());
-        }
-        for (ask, answer) in answers {
-            let found = match &answer {
-                Ok(Done::Entry { entry, .. }) => {
-                    let same = |id: &TransactionId| *id == entry.transaction_id();
-                    Outcome::Again(self.receipts.iter().position(same).expect("an entry seen before"))
-                }
-                Ok(Done::Settled) => {
-                    nows.iter().for_each(|now| assert_eq!(self.model.apply(&ask, *now), Outcome::Done));
-                    continue;
-                }
-                Err(WriteError::Credits(rejection)) => outcome(rejection),
-                other => panic!("{ask:?}: {other:?}"),
-            };
+        let lines = accepted.iter().map(|(ask, done)| format!("\n  {ask:?} -> {}", summary(done)));
+        let told: String = lines.collect();
+        let kept = balances.account(self.user).await.expect("a balance").expect("an account");
+        let search = Search { nows, worth: self.worth, kept: &kept };
+        let found = search.order(&mut moments, &mut accepted);
+        assert!(found, "at {nows:?} no order explains {told}\n{}\n{kept:#?}", self.model);
+        for (ask, found) in refused {
             let right = |model: &Model| nows.iter().any(|now| model.clone().apply(&ask, *now) == found);
-            assert!(moments.iter().any(right), "{ask:?} was never {found:?}: {answer:?}");
+            assert!(moments.iter().any(right), "{ask:?} was never {found:?}: {told}\n{}", self.model);
         }
+        self.model = moments.pop().expect("the last moment");
+        for entry in stage.entries_after(self.user, self.seen).await {
+            self.seen = entry.seq;
+            self.receipts.extend(is_receipt(&entry).then(|| entry.transaction_id()));
+        }
+        assert_eq!(self.receipts.len(), self.model.receipts.len(), "{told}\n{}", self.model);
     }
 
     /// What a reader sees.
     pub async fn compare(&self, balances: &Balances, now: i64) {
         let account = balances.account(self.user).await.expect("a balance").expect("an account");
-        let units = |credits: Credits| (credits.micro() / self.worth) as u64;
-        let at = Timestamp::from_micros(now);
-        assert_eq!(units(account.available(at)), self.model.available(now), "available");
-        assert_eq!(units(account.total(at)), self.model.total(now), "total");
-        assert_eq!(units(account.credits_total), self.model.given(), "credits_total");
+        let units = |credits: Credits| credits.micro() / self.worth;
+        let (at, model) = (Timestamp::from_micros(now), self.model.at(now));
+        let now = now.max(model.last_change);
+        assert_eq!(units(account.available(at)), model.available(now) as i64, "available");
+        assert_eq!(units(account.total(at)), model.left() as i64 - model.owed as i64, "total");
+        assert_eq!(units(account.credits_total), model.given() as i64, "credits_total");
     }
 }
 
-/// Whether this ask wrote the entry that it was answered with, and none of those found so far did.
-fn wrote(ask: &Ask, answer: &Result<Done, WriteError>, seen: i64, written: &[(Entry, Ask, Credits)]) -> bool {
-    let Ok(Done::Entry { entry, .. }) = answer else { return false };
-    if entry.seq <= seen || written.iter().any(|(other, _, _)| other.seq == entry.seq) {
-        return false;
-    }
-    match (ask, &entry.grant) {
-        // Of several with one reference, it is the one whose terms were kept.
-        (Ask::Give(give), Some(terms)) => {
-            terms.priority == give.priority
-                && terms.effective_at == give.from.unwrap_or(entry.created_at.micros())
-                && terms.expires_at == give.until
+/// The search for an order in which answers are right.
+struct Search<'a> {
+    /// What the clocks say.
+    nows: &'a [i64],
+    worth: i64,
+    /// The account as the database has it in the end.
+    kept: &'a Account,
+}
+
+impl Search<'_> {
+    /// Finds an order, and adds the moments after each of the answers.
+    fn order(&self, moments: &mut Vec<Model>, rest: &mut Vec<(Ask, Done)>) -> bool {
+        for at in 0..rest.len() {
+            let place = place_of(&rest[at]);
+            let first = |other: &(Ask, Done)| match (place, place_of(other)) {
+                (Place::Entry(own), Place::Entry(other)) => own <= other,
+                (Place::Hold(own), Place::Hold(other)) => own <= other,
+                _ => true,
+            };
+            if !rest.iter().all(first) {
+                continue;
+            }
+            for now in self.nows {
+                let mut next = moments[moments.len() - 1].clone();
+                if explains(&mut next, &rest[at], *now, self.worth) {
+                    let taken = rest.remove(at);
+                    moments.push(next);
+                    if self.order(moments, rest) {
+                        return true;
+                    }
+                    moments.pop();
+                    rest.insert(at, taken);
+                }
+            }
         }
-        _ => true,
+        rest.is_empty() && self.is_kept(&moments[moments.len() - 1])
+    }
+
+    /// Whether the database has what the model has.
+    fn is_kept(&self, model: &Model) -> bool {
+        let units = |credits: Credits| (credits.micro() / self.worth) as u64;
+        let open = model.holds.iter().zip(1..).filter(|(hold, _)| hold.state == State::Open);
+        let holds = open.map(|(hold, n)| (n, hold.units.len() as u64, hold.ticked, hold.until));
+        let kept = self.kept.holds.iter();
+        let kept =
+            kept.map(|hold| (hold.n, units(hold.amount), units(hold.ticked), hold.expires_at.micros()));
+        let mut grants: Vec<_> = self.kept.grants.iter().collect();
+        grants.sort_by_key(|grant| grant.seq);
+        let left = |grant: &Grant| (units(Credits::from_micro(grant.free())), units(grant.held));
+        kept.eq(holds)
+            && grants
+                .into_iter()
+                .map(left)
+                .eq(model.open_grants().into_iter().map(|(_, free, held)| (free, held)))
+            && (self.kept.owed() / self.worth, units(self.kept.credit_limit))
+                == (model.owed as i64, model.limit)
+            && self.kept.updated_at.micros() == model.last_change
+    }
+}
+
+/// Where what was done stands in the account's history, where that can be told.
+#[derive(Clone, Copy)]
+enum Place {
+    Entry(i64),
+    Hold(i64),
+    Unknown,
+}
+
+fn place_of((ask, done): &(Ask, Done)) -> Place {
+    match done {
+        Done::Entry { entry, .. } | Done::Hold { entry: Some(entry), .. } => Place::Entry(entry.seq),
+        Done::Hold { hold, .. } if matches!(ask, Ask::Hold { .. }) => Place::Hold(hold.n),
+        _ => Place::Unknown,
+    }
+}
+
+/// What a failure shows of an answer.
+fn summary(done: &Done) -> String {
+    let of_entry = |entry: &Entry| {
+        let Entry { seq, kind, amount, funded_by, created_at, .. } = entry;
+        let parts: Vec<_> = funded_by.iter().map(|(seq, part)| (seq, part.micro())).collect();
+        format!("entry {seq} {kind} {} {parts:?} at {}", amount.micro(), created_at.micros())
+    };
+    match done {
+        Done::Entry { entry, available } => format!("{}, available {}", of_entry(entry), available.micro()),
+        Done::Hold { hold, entry, available } => {
+            let parts: Vec<_> = hold.parts.iter().map(|(seq, part)| (seq, part.micro())).collect();
+            let entry = entry.as_ref().map(|entry| of_entry(entry));
+            let (ticked, until) = (hold.ticked.micro(), hold.expires_at.micros());
+            let available = available.micro();
+            format!("hold {} {} {parts:?} {ticked} until {until} {entry:?}, {available}", hold.n, hold.status)
+        }
+        other => format!("{other:?}"),
+    }
+}
+
+/// Whether the ask, made now, is answered like that.
+fn explains(model: &mut Model, (ask, done): &(Ask, Done), now: i64, worth: i64) -> bool {
+    let before = model.holds.len();
+    let outcome = model.apply(ask, now);
+    let now = now.max(model.last_change);
+    let units = |credits: Credits| (credits.micro() / worth) as u64;
+    match (ask, done, outcome) {
+        (Ask::Settle, Done::Settled, Outcome::Done) => true,
+        (Ask::Limit(_), Done::Account(account), Outcome::Done) => {
+            units(account.credit_limit) == model.limit && account.owed() / worth == model.owed as i64
+        }
+        (Ask::Give(give), Done::Entry { entry, available }, Outcome::Done) => {
+            // Of several with one reference, it is the one whose terms were kept.
+            entry.created_at.micros() == now
+                && entry.grant.as_ref().is_some_and(|terms| {
+                    terms.priority == give.priority
+                        && terms.effective_at == give.from.unwrap_or(now)
+                        && terms.expires_at == give.until
+                        && terms.rollover.is_some() == give.roll.is_some()
+                })
+                && units(*available) == model.available(now)
+        }
+        (Ask::Give(_), Done::Entry { .. }, Outcome::Again(_)) => true,
+        (_, Done::Entry { entry, available }, Outcome::Done) => {
+            entry.created_at.micros() == now && units(*available) == model.available(now)
+        }
+        (_, Done::Hold { hold, available, .. }, Outcome::Done | Outcome::Still) => {
+            let Some(of_model) = model.holds.get(usize::try_from(hold.n - 1).expect("a number")) else {
+                return false;
+            };
+            let state = match (&hold.settled, of_model.state) {
+                (None, state) => state == State::Open,
+                (Some(settled), State::Captured { asked, captured }) => {
+                    (units(settled.asked), units(settled.captured)) == (asked, captured)
+                }
+                (Some(_), state) => state == State::Released,
+            };
+            let new = !matches!(ask, Ask::Hold { .. }) || hold.n == before as i64 + 1;
+            let same = (units(hold.amount), units(hold.ticked), hold.expires_at.micros())
+                == (of_model.units.len() as u64, of_model.ticked, of_model.until);
+            state && new && same && (outcome == Outcome::Still || units(*available) == model.available(now))
+        }
+        _ => false,
     }
 }
