@@ -4,6 +4,7 @@ use crate::auth::Authenticator;
 use crate::config::Config;
 use crate::credits::Rejection;
 use crate::credits::balances::Balances;
+use crate::credits::verify::watch::Verifications;
 use crate::db::Db;
 use crate::files::Files;
 use crate::http::ApiError;
@@ -33,6 +34,8 @@ pub struct App {
     pub writer: Writer,
     /// Whoever watches, and how it is woken.
     pub live: Live,
+    /// What is known of verifications of the ledger.
+    pub verifications: Verifications,
     /// Balances.
     pub balances: Balances,
     /// Which row a user's id names.

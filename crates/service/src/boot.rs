@@ -7,6 +7,7 @@ use crate::credits::balances::Balances;
 use crate::credits::ledger::Policy;
 use crate::credits::memory::Accounts;
 use crate::credits::seal;
+use crate::credits::verify::watch::Verifications;
 use crate::db::{Db, DbError, Location, migrate};
 use crate::files::Files;
 use crate::http::docs::Operations;
@@ -106,6 +107,7 @@ pub async fn build(config: Config, clock: Clock, metrics: Option<Metrics>) -> Re
     let app = Arc::new(App {
         auth: Authenticator::new(auth(&config), clock.clone())?,
         balances: Balances::start(&db, &memory),
+        verifications: Verifications::default(),
         row_ids: row_ids(),
         session_refs: session_refs(),
         files: Files::open(&config, claim.is_some()).map_err(BootError::Files)?,

@@ -2,7 +2,9 @@
 
 use crate::app::App;
 use crate::auth::api as auth;
+use crate::charges::{api as charges, batch as charge_batch, rerate};
 use crate::config::CorsOrigins;
+use crate::credits::verify::watch;
 use crate::credits::{corrections, explain, holds_api as holds};
 use crate::files::{api as files, direct, serve, upload};
 use crate::http::{ApiError, around, docs};
@@ -52,6 +54,10 @@ pub fn table() -> (Router<Arc<App>>, OpenApi) {
         .routes(routes!(holds::extend_hold))
         .routes(routes!(holds::capture_hold))
         .routes(routes!(holds::release_hold))
+        .routes(routes!(charges::create_charge))
+        .routes(routes!(charge_batch::create_charges))
+        .routes(routes!(rerate::rerate_usage))
+        .routes(routes!(watch::verify_ledger, watch::get_ledger_verification))
         .routes(routes!(sessions::create_session, sessions::list_sessions))
         .routes(routes!(sessions::get_session, sessions::update_session, sessions::delete_session))
         .routes(routes!(sessions::set_session_status))

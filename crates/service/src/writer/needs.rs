@@ -35,6 +35,8 @@ pub struct Needs {
     pub spends: Vec<(UserRowId, Context)>,
     /// Spending limits that the batch itself sets.
     pub limits: Vec<(UserRowId, Arc<[Limit]>)>,
+    /// Usage records that are to be rated.
+    pub records: Vec<i64>,
     /// Usage records whose owner matters.
     pub usage_ids: Vec<i64>,
     /// Events that may have been recorded.
@@ -81,6 +83,11 @@ impl Needs {
                 }
                 Command::Edit(edit) => needs.fresh.extend(edit.fresh),
                 Command::ForgetKeys(_) => {}
+                Command::Rerate(rerate) => {
+                    needs.accounts.push(rerate.user);
+                    needs.records.push(rerate.record);
+                    needs.originals.extend(rerate.entry);
+                }
                 Command::Charge(charge) => needs.charge(charge),
                 Command::Charges(charges) => {
                     for charge in &charges.charges {
@@ -172,6 +179,7 @@ impl Needs {
         unique(&mut self.originals);
         unique(&mut self.holds);
         unique(&mut self.grants);
+        unique(&mut self.records);
         unique(&mut self.usage_ids);
         unique(&mut self.events);
         unique(&mut self.keys);
