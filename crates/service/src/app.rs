@@ -10,6 +10,7 @@ use crate::files::Files;
 use crate::http::ApiError;
 use crate::http::docs::Operations;
 use crate::live::Live;
+use crate::prices::Prices;
 use crate::sessions::store::SessionRefs;
 use crate::telemetry::Metrics;
 use crate::users::api::refused;
@@ -36,6 +37,8 @@ pub struct App {
     pub live: Live,
     /// What is known of verifications of the ledger.
     pub verifications: Verifications,
+    /// What models cost.
+    pub prices: Prices,
     /// Balances.
     pub balances: Balances,
     /// Which row a user's id names.

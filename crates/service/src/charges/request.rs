@@ -8,7 +8,8 @@ use crate::credits::holds_api::tags;
 use crate::credits::ledger::{Measure, Note};
 use crate::http::ApiError;
 use crate::http::input::from_json;
-use crate::prices::pricing::Quantity;
+use crate::prices::pricing::{Quantity, counted};
+use crate::prices::rates::prompt_tokens;
 use crate::prices::{Explanation, Pool, Quantities, Terms, quote, usage};
 use crate::usage::api::UsageRequest;
 use crate::usage::model::UsageFacts;
@@ -193,9 +194,9 @@ fn quantities(new: &mut NewUsage, payment: &Payment) -> Result<Quantities, ApiEr
         if payment.usage.is_some() {
             return Err(ApiError::invalid(["body", "pools"], "must not be given together with usage"));
         }
-        let quantities = Quantities::of_pools(pools)
-            .map_err(|rule| ApiError::invalid(["body", "pools"], rule))?;
-        say_tokens(facts, quantities.tokens_in(), quantities.tokens_out());
+        let quantities = counted(pools).map_err(|rule| ApiError::invalid(["body", "pools"], rule))?;
+        let out = [Pool::Output, Pool::Reasoning, Pool::AudioOutput, Pool::ImageOutput];
+        say_tokens(facts, prompt_tokens(&quantities), out.iter().map(|pool| quantities.get(*pool)).sum());
         return Ok(quantities);
     }
     let Some(sent) = &payment.usage else {

@@ -112,6 +112,7 @@ pub struct Problem {
         (name = "Charges", description = "Usage, its price and its payment in one transaction."),
         (name = "Holds", description = "Credits set aside for work whose cost is known only when it is done."),
         (name = "Admin", description = "What operators ask."),
+        (name = "Prices", description = "What models cost, in dollars and in credits, from when on, and why."),
         (name = "Sessions", description = "What they said, and what is remembered of it."),
         (name = "Files", description = "What they uploaded."),
         (name = "Auth", description = "Tokens for development, and which providers are accepted."),
@@ -198,7 +199,7 @@ fn complete_operation(method: &Method, operation: &mut Operation) {
         .iter()
         .any(|parameter| matches!(parameter, RefOr::T(p) if p.parameter_in == ParameterIn::Path));
     let keyed = (*method == Method::POST || *method == Method::PATCH || *method == Method::PUT)
-        && !matches!(name.as_str(), "noop" | "create_dev_token" | "put_local_file");
+        && !matches!(name.as_str(), "noop" | "create_dev_token" | "put_local_file" | "get_quote");
     parameters.push(
         header_parameter("X-Request-ID", "Taken, echoed, logged and put in errors; made when absent.", 128)
             .into(),
@@ -222,7 +223,7 @@ fn complete_operation(method: &Method, operation: &mut Operation) {
             "Not enough credits (`required`, `available`, `retryable`, `top_up_url`), or a spending limit denies it.",
         ),
         (403, !public, "Not the caller's to do."),
-        (404, in_path || !public, "There is no such user or transaction."),
+        (404, in_path || !public, "There is no such user, transaction or price."),
         (404, switchable, "The route is switched off by the settings."),
         (408, true, "The request took longer than `REQUEST_TIMEOUT_SECONDS`."),
         (409, keyed, "It conflicts with what is there."),

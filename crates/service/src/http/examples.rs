@@ -5,6 +5,7 @@
 
 mod files;
 mod ledger;
+mod prices;
 mod sessions;
 
 use serde_json::{Value, json};
@@ -42,7 +43,10 @@ pub fn answer(operation: &str) -> Option<Value> {
         "get_balance" => balance(),
         "list_transactions" => list("Retrieved 1 transactions", spending()),
         other => {
-            return sessions::answer(other).or_else(|| files::answer(other)).or_else(|| ledger::answer(other));
+            return sessions::answer(other)
+                .or_else(|| files::answer(other))
+                .or_else(|| ledger::answer(other))
+                .or_else(|| prices::answer(other));
         }
     })
 }
