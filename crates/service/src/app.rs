@@ -7,6 +7,7 @@ use crate::db::Db;
 use crate::files::Files;
 use crate::http::docs::Operations;
 use crate::live::Live;
+use crate::prices::Prices;
 use crate::sessions::store::SessionRefs;
 use crate::telemetry::Metrics;
 use crate::users::store::RowIds;
@@ -28,6 +29,8 @@ pub struct App {
     pub writer: Writer,
     /// Whoever watches, and how it is woken.
     pub live: Live,
+    /// What models cost.
+    pub prices: Prices,
     /// Balances.
     pub balances: Balances,
     /// Which row a user's id names.

@@ -9,6 +9,7 @@
 
 mod database_url;
 mod files;
+mod prices;
 mod rules;
 mod source;
 mod value;
@@ -18,6 +19,7 @@ mod tests;
 
 pub use database_url::DatabaseUrl;
 pub use files::{FileQuotas, FileStore, S3, S3Keys};
+pub use prices::{Markups, PriceSettings, UnknownModel};
 pub use source::{ConfigError, Origin, Setting};
 pub use value::is_authority;
 pub use value::{AuthProvider, CorsOrigins, Environment, LogFormat};
@@ -87,6 +89,8 @@ pub struct Config {
     pub welcome_credits_life: Option<Duration>,
     /// `REFUND_CREDITS_DAYS`; nothing means that they never expire.
     pub refund_credits_life: Option<Duration>,
+    /// How costs become credits, and what becomes of a model that nobody knows.
+    pub prices: PriceSettings,
     /// `SESSION_DAYS`; nothing means that they never expire.
     pub session_life: Option<Duration>,
     /// `JSON_BODY_LIMIT_BYTES`.
@@ -204,6 +208,7 @@ impl Config {
             welcome_credits: reader.parse("WELCOME_CREDITS", value::CREDITS_RULE, value::credits)?,
             welcome_credits_life: life(reader, "WELCOME_CREDITS_DAYS")?,
             refund_credits_life: life(reader, "REFUND_CREDITS_DAYS")?,
+            prices: prices::settings(reader)?,
             session_life: life(reader, "SESSION_DAYS")?,
             json_body_limit_bytes: reader.number("JSON_BODY_LIMIT_BYTES", 1024..=104_857_600)?,
             batch_body_limit_bytes: reader.number("BATCH_BODY_LIMIT_BYTES", 1024..=1_073_741_824)?,

@@ -15,8 +15,8 @@ macro_rules! migrations {
     };
 }
 
-const SQLITE: [(&str, &str); 5] = migrations!("sqlite": "0001" "users", "0002" "credits", "0003" "usage", "0004" "sessions", "0005" "files");
-const POSTGRES: [(&str, &str); 5] = migrations!("postgres": "0001" "users", "0002" "credits", "0003" "usage", "0004" "sessions", "0005" "files");
+const SQLITE: [(&str, &str); 6] = migrations!("sqlite": "0001" "users", "0002" "credits", "0003" "usage", "0004" "sessions", "0005" "files", "0006" "prices");
+const POSTGRES: [(&str, &str); 6] = migrations!("postgres": "0001" "users", "0002" "credits", "0003" "usage", "0004" "sessions", "0005" "files", "0006" "prices");
 
 /// Brings the schema up to date and says how many migrations that took.
 ///

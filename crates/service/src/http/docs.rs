@@ -109,6 +109,7 @@ pub struct Problem {
         (name = "Users", description = "Who they are."),
         (name = "Usage", description = "What they used; recording deducts nothing."),
         (name = "Credits", description = "What they may still spend: a prepaid ledger that is never overdrawn."),
+        (name = "Prices", description = "What models cost, in dollars and in credits, from when on, and why."),
         (name = "Sessions", description = "What they said, and what is remembered of it."),
         (name = "Files", description = "What they uploaded."),
         (name = "Auth", description = "Tokens for development, and which providers are accepted."),
@@ -190,7 +191,7 @@ fn complete_operation(method: &Method, operation: &mut Operation) {
         .iter()
         .any(|parameter| matches!(parameter, RefOr::T(p) if p.parameter_in == ParameterIn::Path));
     let keyed = (*method == Method::POST || *method == Method::PATCH || *method == Method::PUT)
-        && !matches!(name.as_str(), "noop" | "create_dev_token" | "put_local_file");
+        && !matches!(name.as_str(), "noop" | "create_dev_token" | "put_local_file" | "get_quote");
     parameters.push(
         header_parameter("X-Request-ID", "Taken, echoed, logged and put in errors; made when absent.", 128)
             .into(),
@@ -209,7 +210,7 @@ fn complete_operation(method: &Method, operation: &mut Operation) {
         ),
         (401, !public, "No token, or one that is not accepted."),
         (403, !public, "Not the caller's to do."),
-        (404, in_path || !public, "There is no such user or transaction."),
+        (404, in_path || !public, "There is no such user, transaction or price."),
         (404, switchable, "The route is switched off by the settings."),
         (408, true, "The request took longer than `REQUEST_TIMEOUT_SECONDS`."),
         (409, keyed, "It conflicts with what is there."),

@@ -4,6 +4,7 @@
 //! test holds each example against the schema of its answer.
 
 mod files;
+mod prices;
 mod sessions;
 
 use serde_json::{Value, json};
@@ -40,7 +41,9 @@ pub fn answer(operation: &str) -> Option<Value> {
         "list_grants" => list("Retrieved 1 grants", grant()),
         "get_balance" => balance(),
         "list_transactions" => list("Retrieved 1 transactions", spending()),
-        other => return sessions::answer(other).or_else(|| files::answer(other)),
+        other => {
+            return sessions::answer(other).or_else(|| files::answer(other)).or_else(|| prices::answer(other));
+        }
     })
 }
 

@@ -5,6 +5,7 @@ use crate::auth::api as auth;
 use crate::config::CorsOrigins;
 use crate::files::{api as files, direct, serve, upload};
 use crate::http::{ApiError, around, docs};
+use crate::prices::{api as prices, intake, quotes};
 use crate::sessions::{api as sessions, memory, messages, search};
 use crate::{
     credits::api as credits, live::api as live, ops, usage::api as usage, usage::batch, users::api as users,
@@ -60,6 +61,10 @@ pub fn table() -> (Router<Arc<App>>, OpenApi) {
         .routes(routes!(files::download_file))
         .routes(routes!(direct::create_upload_url))
         .routes(routes!(direct::complete_upload))
+        .routes(routes!(prices::list_prices))
+        .routes(routes!(intake::import_prices))
+        .routes(routes!(prices::get_price, prices::put_price))
+        .routes(routes!(quotes::get_quote))
         .routes(routes!(serve::get_local_file, serve::put_local_file))
         .split_for_parts();
     (router, docs::complete(document))
