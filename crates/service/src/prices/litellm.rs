@@ -205,7 +205,7 @@ fn pool_of(field: &str) -> Option<(Pool, i64)> {
         "output_cost_per_image_token" => Pool::ImageOutput,
         "output_cost_per_image" => Pool::Image,
         "input_cost_per_request" | "input_cost_per_query" => Pool::Request,
-        "input_cost_per_second" | "output_cost_per_second" => Pool::Second,
+        "input_cost_per_second" | "output_cost_per_second" | "output_cost_per_video_per_second" => Pool::Second,
         "input_cost_per_character" | "output_cost_per_character" => Pool::Character,
         _ => return None,
     };
