@@ -1,0 +1,10 @@
+-- What was spent under each spending limit and value, by bucket of time. A rolling window is 60 buckets.
+-- Moved in the transaction of the spend.
+CREATE TABLE spending_counters (
+  user_id   BIGINT  NOT NULL,
+  limit_key TEXT    NOT NULL,                       -- the limit's definition without its amount
+  value     TEXT    NOT NULL,                       -- the session, model, tag or key; '' for the user
+  bucket    BIGINT  NOT NULL,                       -- the bucket's first instant
+  used      BIGINT  NOT NULL CHECK (used > 0),      -- in the smallest part of the limit's unit
+  PRIMARY KEY (user_id, limit_key, value, bucket)
+);

@@ -1,0 +1,300 @@
+//! What callers send about limits, and the rules for it.
+
+use super::model::{self, Dimension, EACH_MAX, LIMITS_MAX, Limit, Spend, TEXT_MAX_BYTES, Unit};
+use super::window::Window;
+use crate::http::{ApiError, Invalid};
+use kernel::decimal::{self, DecimalError};
+use kernel::{Charge, Cost, Count, Text};
+use serde::{Deserialize, Deserializer};
+use std::borrow::Cow;
+use std::collections::HashSet;
+use utoipa::openapi::schema::{ObjectBuilder, OneOfBuilder, SchemaType, Type};
+use utoipa::openapi::{RefOr, Schema};
+use utoipa::{PartialSchema, ToSchema};
+
+/// The most tags of one spend.
+const TAGS_MAX: usize = 20;
+
+/// All limits of a user.
+#[derive(Debug, Deserialize, ToSchema)]
+pub struct LimitsRequest {
+    /// 0 to 100 limits; what is not among them is gone.
+    #[schema(max_items = 100)]
+    limits: Vec<LimitRequest>,
+}
+
+/// One limit.
+#[derive(Debug, Deserialize, ToSchema)]
+pub struct LimitRequest {
+    /// Its name, which denials give; no two alike.
+    id: Text<1, 100>,
+    /// What is counted apart; `user` when absent.
+    per: Option<Dimension>,
+    /// Only this session, model, tag or key; each counted on its own when absent. Not for `user`.
+    value: Option<Text<1, 255>>,
+    /// What is counted.
+    unit: Unit,
+    /// Over which time.
+    window: Window,
+    /// How much; 0 denies everything.
+    amount: LimitAmount,
+}
+
+/// The literal of an amount, whose places and most follow from the unit.
+#[derive(Debug)]
+pub struct LimitAmount(String);
+
+impl LimitAmount {
+    fn within(&self, unit: Unit) -> Result<i64, DecimalError> {
+        let (most, most_text) = unit.max();
+        match decimal::parse(&self.0, unit.places(), most, most_text)? {
+            amount if amount < 0 => Err(DecimalError::Negative),
+            amount => Ok(amount),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for LimitAmount {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        decimal::literal(deserializer).map(Self)
+    }
+}
+
+impl PartialSchema for LimitAmount {
+    fn schema() -> RefOr<Schema> {
+        let about = "0 or more: credits to 6 decimal places, US dollars to 9, tokens and requests whole.";
+        let number = ObjectBuilder::new()
+            .schema_type(SchemaType::Type(Type::Number))
+            .minimum(Some(0.0))
+            .maximum(Some(9_007_199_254_740_991.0));
+        let text = ObjectBuilder::new()
+            .schema_type(SchemaType::Type(Type::String))
+            .pattern(Some("^[0-9]{1,16}(\\.[0-9]{1,9})?$"))
+            .min_length(Some(1))
+            .max_length(Some(decimal::LITERAL_MAX_CHARS));
+        OneOfBuilder::new().description(Some(about)).item(number).item(text).into()
+    }
+}
+
+impl ToSchema for LimitAmount {
+    fn name() -> Cow<'static, str> {
+        "LimitAmount".into()
+    }
+}
+
+impl LimitsRequest {
+    /// The limits, where they keep the rules that bind them to each other.
+    ///
+    /// # Errors
+    /// 400 that names the limit's place, its field and the rule.
+    pub fn limits(self) -> Result<Vec<Limit>, ApiError> {
+        if self.limits.len() > LIMITS_MAX {
+            let rule = format!("must have at most {LIMITS_MAX} limits, has {}", self.limits.len());
+            return Err(ApiError::invalid(["body", "limits"], rule));
+        }
+        let mut ids = HashSet::new();
+        let mut limits = Vec::with_capacity(self.limits.len());
+        for (place, request) in self.limits.into_iter().enumerate() {
+            let limit = request.limit().map_err(|(field, rule)| invalid(place, field, rule))?;
+            if !ids.insert(limit.id.clone()) {
+                return Err(invalid(place, "id", "must be another than those of the other limits"));
+            }
+            limits.push(limit);
+        }
+        if limits.iter().filter(|limit| limit.is_each()).count() > EACH_MAX {
+            let rule = format!("must have at most {EACH_MAX} limits that count each value on its own");
+            return Err(ApiError::invalid(["body", "limits"], rule));
+        }
+        if model::to_text(&limits).map_err(ApiError::internal)?.len() > TEXT_MAX_BYTES {
+            let rule = format!("must take at most {TEXT_MAX_BYTES} bytes");
+            return Err(ApiError::invalid(["body", "limits"], rule));
+        }
+        Ok(limits)
+    }
+}
+
+impl LimitRequest {
+    fn limit(self) -> Result<Limit, (&'static str, String)> {
+        let per = self.per.unwrap_or_default();
+        if per == Dimension::User && self.value.is_some() {
+            return Err(("value", "must be absent where per is user".to_owned()));
+        }
+        let amount = self.amount.within(self.unit).map_err(|rule| ("amount", rule.to_string()))?;
+        let value = self.value.map(Text::into_string);
+        Ok(Limit { id: self.id.into_string(), per, value, unit: self.unit, window: self.window, amount })
+    }
+}
+
+fn invalid(place: usize, field: &str, rule: impl Into<String>) -> ApiError {
+    let loc = ["body", "limits", &place.to_string(), field].map(str::to_owned).to_vec();
+    ApiError::all_invalid(vec![Invalid { kind: "value_error", loc, msg: rule.into() }])
+}
+
+/// A spend that is only asked about.
+#[derive(Debug, Deserialize, ToSchema)]
+pub struct CheckRequest {
+    /// Credits; 0 when absent.
+    credits: Option<Charge>,
+    /// Cost in US dollars; 0 when absent.
+    cost_usd: Option<Cost>,
+    /// Tokens; 0 when absent.
+    tokens_used: Option<Count>,
+    /// How many charges; 1 when absent.
+    requests: Option<Count>,
+    /// The session.
+    session_id: Option<Text<1, 255>>,
+    /// The model.
+    model_name: Option<Text<1, 200>>,
+    /// The service key that will ask; the caller's own when absent.
+    key: Option<Text<1, 255>>,
+    /// The tags: up to 20.
+    #[schema(max_items = 20)]
+    tags: Option<Vec<Text<1, 100>>>,
+}
+
+/// A spend with the texts that it is about.
+#[derive(Debug)]
+pub struct Asked {
+    request: CheckRequest,
+    key: Option<String>,
+    tags: Vec<String>,
+}
+
+impl CheckRequest {
+    /// The spend, asked by this key where it names none.
+    ///
+    /// # Errors
+    /// 400 when there are too many tags.
+    pub fn asked(mut self, own_key: Option<&str>) -> Result<Asked, ApiError> {
+        let tags = self.tags.take().unwrap_or_default();
+        if tags.len() > TAGS_MAX {
+            let rule = format!("must have at most {TAGS_MAX} tags, has {}", tags.len());
+            return Err(ApiError::invalid(["body", "tags"], rule));
+        }
+        let key = self.key.take().map(Text::into_string).or_else(|| own_key.map(str::to_owned));
+        Ok(Asked { request: self, key, tags: tags.into_iter().map(Text::into_string).collect() })
+    }
+}
+
+impl Asked {
+    /// What it spends, and on what.
+    #[must_use]
+    pub fn spend(&self) -> Spend<'_> {
+        let count = |count: Option<Count>, absent| count.map_or(absent, |count| i64::from(count.get()));
+        Spend {
+            credits: self.request.credits.unwrap_or_default().credits(),
+            cost_usd: self.request.cost_usd.unwrap_or_default().nano(),
+            tokens: count(self.request.tokens_used, 0),
+            requests: count(self.request.requests, 1),
+            key: self.key.as_deref(),
+            session: self.request.session_id.as_ref().map(Text::as_str),
+            model: self.request.model_name.as_ref().map(Text::as_str),
+            tags: &self.tags,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn limits(limits: Value) -> Result<Vec<Limit>, ApiError> {
+        crate::http::input::from_json::<LimitsRequest>(
+            json!({"limits": limits}).to_string().as_bytes(),
+            "body",
+        )?
+        .limits()
+    }
+
+    #[test]
+    fn amounts_are_exact_in_their_unit() {
+        for (unit, amount, wanted) in [
+            ("credits", json!(500), 500_000_000),
+            ("credits", json!("0.000001"), 1),
+            ("credits", json!(0), 0),
+            ("usd", json!(0.000_000_001), 1),
+            ("usd", json!("9000000000"), 9_000_000_000_000_000_000),
+            ("tokens", json!(100_000), 100_000),
+            ("requests", json!("9007199254740991"), 9_007_199_254_740_991),
+        ] {
+            let made = limits(json!([{"id": "a", "unit": unit, "window": "month", "amount": amount}]));
+            assert_eq!(made.expect("a limit")[0].amount, wanted, "{unit} {amount}");
+        }
+    }
+
+    #[test]
+    fn what_breaks_a_rule_is_named_by_its_place() {
+        let good = json!({"id": "a", "unit": "tokens", "window": "5h", "amount": 1});
+        for (change, field, rule) in [
+            (json!({"window": "5w"}), "window", "must be hour, day, week, month, or 1m to 366d"),
+            (json!({"window": 5}), "window", "invalid type"),
+            (json!({"unit": "euro"}), "unit", "unknown variant"),
+            (json!({"per": "team"}), "per", "unknown variant"),
+            (json!({"per": "user", "value": "x"}), "value", "must be absent"),
+            (json!({"value": "x"}), "value", "must be absent"),
+            (json!({"per": "session", "value": ""}), "value", "1 to 255 characters"),
+            (json!({"id": ""}), "id", "1 to 100 characters"),
+            (json!({"id": "x".repeat(101)}), "id", "1 to 100 characters"),
+            (json!({"id": "a\u{0}"}), "id", "NUL"),
+            (json!({"id": "first"}), "id", "must be another"),
+            (json!({"amount": 0.5}), "amount", "at most 0 decimal places"),
+            (json!({"amount": -1}), "amount", "must not be negative"),
+            (json!({"amount": "many"}), "amount", "must be a number"),
+            (json!({"amount": 9_007_199_254_740_992_i64}), "amount", "at most 9007199254740991"),
+            (json!({"unit": "credits", "amount": 0.000_000_1}), "amount", "at most 6 decimal places"),
+            (json!({"unit": "usd", "amount": 9_000_000_001_i64}), "amount", "at most 9000000000"),
+        ] {
+            let mut bad = good.clone();
+            bad.as_object_mut().expect("an object").extend(change.as_object().expect("an object").clone());
+            let first = json!({"id": "first", "unit": "usd", "window": "day", "amount": "1.5"});
+            let error = limits(json!([first, bad])).expect_err(rule);
+            assert_eq!(error.invalid[0].loc, ["body", "limits", "1", field], "{change}");
+            assert!(error.invalid[0].msg.contains(rule), "{change}: {}", error.invalid[0].msg);
+        }
+        let error = limits(json!([{"unit": "usd", "window": "day", "amount": 1}])).expect_err("no name");
+        assert_eq!(error.invalid[0].loc, ["body", "limits", "0", "id"]);
+    }
+
+    #[test]
+    fn a_set_is_bounded_by_number_by_kind_and_by_size() {
+        let made = |count: usize, per: &str, id: usize| {
+            let all = (0..count).map(|place| {
+                let id = format!("{place:0>id$}");
+                json!({"id": id, "per": per, "unit": "tokens", "window": "day", "amount": 1})
+            });
+            limits(all.collect())
+        };
+        assert_eq!(made(LIMITS_MAX, "user", 1).expect("as many as may be").len(), LIMITS_MAX);
+        assert_eq!(made(EACH_MAX, "tag", 100).expect("as many as may be").len(), EACH_MAX);
+        let values = |count: usize, value: &str| {
+            let all = (0..count).map(|place| {
+                json!({"id": place.to_string(), "per": "session", "value": value, "unit": "tokens", "window": "day", "amount": 1})
+            });
+            limits(all.collect())
+        };
+        assert!(values(LIMITS_MAX, &"x".repeat(200)).is_ok());
+        for (refused, rule) in [
+            (made(LIMITS_MAX + 1, "user", 1), "at most 100 limits, has 101"),
+            (made(EACH_MAX + 1, "tag", 1), "at most 20 limits that count each value on its own"),
+            (values(LIMITS_MAX, &"é".repeat(255)), "at most 32768 bytes"),
+        ] {
+            let error = refused.expect_err(rule);
+            assert_eq!(error.invalid[0].loc, ["body", "limits"]);
+            assert!(error.invalid[0].msg.contains(rule), "{}", error.invalid[0].msg);
+        }
+    }
+
+    #[test]
+    fn a_question_has_at_most_twenty_tags() {
+        let asked = |tags: usize| {
+            let body = json!({"tags": vec!["t"; tags], "tokens_used": "7"}).to_string();
+            let request: CheckRequest = serde_json::from_str(&body).expect("a request");
+            request.asked(Some("main"))
+        };
+        let twenty = asked(20).expect("twenty");
+        let spend = twenty.spend();
+        assert_eq!((spend.tags.len(), spend.tokens, spend.requests, spend.key), (20, 7, 1, Some("main")));
+        assert_eq!(asked(21).expect_err("too many").invalid[0].loc, ["body", "tags"]);
+    }
+}
