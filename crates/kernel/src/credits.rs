@@ -168,6 +168,52 @@ impl ToSchema for Charge {
     }
 }
 
+/// Credits to move in either direction: not zero.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Signed(Credits);
+
+impl Signed {
+    /// The credits, with their sign.
+    #[must_use]
+    pub const fn credits(self) -> Credits {
+        self.0
+    }
+}
+
+impl<'de> Deserialize<'de> for Signed {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match parse(&decimal::literal(deserializer)?).map_err(D::Error::custom)? {
+            0 => Err(D::Error::custom("must not be 0")),
+            // The parser bounds what is above zero; below it the same holds.
+            micro if micro < -Credits::MAX.0 => Err(D::Error::custom(DecimalError::TooLarge(MAX_TEXT))),
+            micro => Ok(Self(Credits(micro))),
+        }
+    }
+}
+
+impl PartialSchema for Signed {
+    fn schema() -> RefOr<Schema> {
+        use utoipa::openapi::schema::{OneOfBuilder, SchemaType};
+        let number = ObjectBuilder::new()
+            .schema_type(SchemaType::Type(Type::Number))
+            .minimum(Some(-MAX_NUMBER))
+            .maximum(Some(MAX_NUMBER));
+        let text = ObjectBuilder::new()
+            .schema_type(SchemaType::Type(Type::String))
+            .pattern(Some(format!("^-?[0-9]{{1,13}}(\\.[0-9]{{1,{PLACES}}})?$")))
+            .min_length(Some(1))
+            .max_length(Some(decimal::LITERAL_MAX_CHARS));
+        let description = "Credits to give, or to take when below 0: not 0, at most 6 decimal places.";
+        OneOfBuilder::new().description(Some(description)).item(number).item(text).into()
+    }
+}
+
+impl ToSchema for Signed {
+    fn name() -> Cow<'static, str> {
+        "Signed".into()
+    }
+}
+
 fn parse(literal: &str) -> Result<i64, DecimalError> {
     decimal::parse(literal, PLACES, Credits::MAX.0, MAX_TEXT)
 }
@@ -206,6 +252,23 @@ mod tests {
             ("[1]", "must be a number"),
         ] {
             let error = serde_json::from_str::<Amount>(text).expect_err(text).to_string();
+            assert!(error.starts_with(rule), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_correction_goes_either_way_but_not_nowhere() {
+        for (text, micro) in [("-2.5", -2_500_000), ("\"3\"", 3_000_000), ("-9000000000000", -Credits::MAX.0)]
+        {
+            assert_eq!(serde_json::from_str::<Signed>(text).expect(text).credits().micro(), micro);
+        }
+        for (text, rule) in [
+            ("0", "must not be 0"),
+            ("-0.0", "must not be 0"),
+            ("-0.0000001", "must have at most 6 decimal places"),
+            ("-9000000000001", "must be at most 9000000000000"),
+        ] {
+            let error = serde_json::from_str::<Signed>(text).expect_err(text).to_string();
             assert!(error.starts_with(rule), "{text}: {error}");
         }
     }

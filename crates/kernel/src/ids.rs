@@ -227,6 +227,12 @@ ledger_id!(
     "must be a grant id such as grt_112_7",
     "A grant, named after the entry that issued it."
 );
+ledger_id!(
+    HoldId,
+    "hld_",
+    "must be a hold id such as hld_112_7",
+    "A hold: credits that one account has set aside."
+);
 
 #[cfg(test)]
 mod tests {

@@ -2,16 +2,23 @@
 
 use crate::auth::Authenticator;
 use crate::config::Config;
+use crate::credits::Rejection;
 use crate::credits::balances::Balances;
+use crate::credits::verify::watch::Verifications;
 use crate::db::Db;
 use crate::files::Files;
+use crate::http::ApiError;
 use crate::http::docs::Operations;
 use crate::live::Live;
+use crate::prices::Prices;
 use crate::sessions::store::SessionRefs;
 use crate::telemetry::Metrics;
+use crate::users::api::refused;
 use crate::users::store::RowIds;
-use crate::writer::Writer;
-use kernel::{Clock, Timestamp};
+use crate::writer::{WriteError, Writer};
+use axum::http::StatusCode;
+use kernel::{Clock, ExternalId, Timestamp};
+use serde_json::json;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use tokio::sync::Semaphore;
@@ -28,6 +35,10 @@ pub struct App {
     pub writer: Writer,
     /// Whoever watches, and how it is woken.
     pub live: Live,
+    /// What is known of verifications of the ledger.
+    pub verifications: Verifications,
+    /// What models cost.
+    pub prices: Prices,
     /// Balances.
     pub balances: Balances,
     /// Which row a user's id names.
@@ -48,4 +59,22 @@ pub struct App {
     pub started_at: Timestamp,
     /// Whether it is stopping and takes no new work.
     pub draining: AtomicBool,
+}
+
+impl App {
+    /// What the writer refused on a route where payment comes first: 402 where credits lack, with what
+    /// is required, what there is, whether it may work later, and where to buy more.
+    #[must_use]
+    pub fn payment_required(&self, error: WriteError, user: &ExternalId) -> ApiError {
+        let WriteError::Credits(Rejection::Insufficient { available, required, held }) = &error else {
+            return refused(error, user);
+        };
+        // What open holds have set aside may return.
+        let retryable = available.micro().saturating_add(held.micro()) >= required.micro();
+        ApiError::new(StatusCode::PAYMENT_REQUIRED, "InsufficientCreditsException", error.to_string())
+            .detail("available", json!(available))
+            .detail("required", json!(required))
+            .detail("retryable", retryable.into())
+            .detail("top_up_url", json!(self.config.top_up_url))
+    }
 }

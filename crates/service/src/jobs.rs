@@ -21,6 +21,16 @@ pub async fn run(app: Arc<App>) {
         log("forgetting idempotency keys", credits::sweeper::forget_keys(&app).await);
         log("sweeping sessions", sessions::sweeper::sweep(&app).await);
         log("sweeping files", files::sweeper::sweep(&app).await);
+        verify(&app);
+    }
+}
+
+/// Verifies the ledger, where the last time is long enough ago: at first that is the start.
+fn verify(app: &Arc<App>) {
+    let Some(every) = app.config.verify_ledger_every else { return };
+    let last = app.verifications.last().unwrap_or(app.started_at);
+    if app.clock.now() >= last.plus(every) {
+        credits::verify::watch::start(app);
     }
 }
 

@@ -8,6 +8,7 @@
 pub mod app;
 pub mod auth;
 pub mod boot;
+pub mod charges;
 pub mod cli;
 pub mod config;
 pub mod credits;

@@ -73,6 +73,15 @@ impl Caller {
         }
     }
 
+    /// The public name of the key that the caller is, where it is one.
+    #[must_use]
+    pub fn key(&self) -> Option<String> {
+        match &self.principal {
+            Principal::User(_) => None,
+            Principal::Service(service) => Some(service.key_id.to_string()),
+        }
+    }
+
     /// Refuses a service key without the scope; users pass.
     ///
     /// # Errors
@@ -92,6 +101,25 @@ impl FromRequestParts<Arc<App>> for Caller {
         let principal = app.auth.authenticate(&parts.headers).await?;
         let _ = facts.principal.set(principal.kind());
         Ok(Self { principal, facts })
+    }
+}
+
+/// An admin, by the role of its token or by the scope of its key.
+pub struct Admin {
+    /// Who.
+    pub caller: Caller,
+}
+
+impl FromRequestParts<Arc<App>> for Admin {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, ApiError> {
+        let caller = Caller::from_request_parts(parts, app).await?;
+        if caller.principal.is_admin() {
+            Ok(Self { caller })
+        } else {
+            Err(ApiError::forbidden("This needs an admin"))
+        }
     }
 }
 
@@ -234,6 +262,8 @@ permissions! {
     CanReadCredits = ReadCredits(CreditsRead, Yes, false);
     /// May spend the user's credits.
     CanSpend = Spend(CreditsSpend, Yes, true);
+    /// May record usage and spend the user's credits for it.
+    CanCharge = ChargeUsage(UsageWrite & CreditsSpend, Yes, true);
     /// May add bought credits.
     CanRecharge = Recharge(CreditsGrant, SelfRecharge, true);
     /// May read the user's files.

@@ -12,6 +12,7 @@ pub(super) const FLAG_RULE: &str = "be true or false";
 pub(super) const KEY_RULE: &str = "be 1 to 255 visible ASCII characters without spaces";
 pub(super) const CREDITS_RULE: &str = "be a number from 0 to 9000000000000 with at most 6 decimal places";
 pub(super) const WEB_ADDRESS_RULE: &str = "be an address such as https://abc.supabase.co";
+pub(super) const WEB_PAGE_RULE: &str = "be an http(s) address such as https://example.com/credits";
 pub(super) const AUTH0_DOMAIN_RULE: &str = "be a host name such as example.eu.auth0.com";
 pub(super) const CORS_ORIGINS_RULE: &str =
     "be * or a comma list of origins without a path, such as https://app.example.com";
@@ -227,6 +228,14 @@ pub(super) fn web_address(text: &str) -> Option<String> {
     let path_fits = path.bytes().all(|b| b.is_ascii_graphic() && !b"?#".contains(&b));
     let fits = matches!(scheme, "http" | "https") && is_authority(authority) && path_fits;
     fits.then(|| format!("{scheme}://{rest}"))
+}
+
+/// `http://` or `https://`, a host, and anything that may follow it.
+pub(super) fn web_page(text: &str) -> Option<String> {
+    let (scheme, rest) = text.split_once("://")?;
+    let authority = &rest[..rest.find(['/', '?', '#']).unwrap_or(rest.len())];
+    let fits = matches!(scheme, "http" | "https") && is_authority(authority);
+    (fits && text.len() <= 2_000 && text.bytes().all(|b| b.is_ascii_graphic())).then(|| text.to_owned())
 }
 
 /// A tenant's address from its host name, or from the address as people paste it.

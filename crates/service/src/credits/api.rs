@@ -1,11 +1,14 @@
 //! Routes of credits: consume, recharge, refund, grants, balance, transactions.
 
-use super::ledger::{Consume, Issue, LedgerCommand, Note, Refund};
-use super::model::{EntryKind, Grant, Source};
+use super::context::{Basis, Context, SCOPE_MAX, Scope};
+use super::holds_api::tags;
+use super::ledger::{Consume, Issue, LedgerCommand, Measure, Note, Refund, settle};
+use super::model::{EntryKind, Grant, Rollover, Source};
 use super::store::{self, TransactionFilter};
 use super::view::{BalanceAnswer, BalanceView, ConsumeAnswer, GrantView, TransactionView};
 use crate::app::App;
 use crate::auth::grants::{Caller, CanGrant, CanReadBalance, CanReadCredits, CanRecharge, CanSpend, UserRef};
+use crate::charges::canonical;
 use crate::http::envelope::bytes as to_bytes;
 use crate::http::input::Once;
 use crate::http::page::{Page, PageQuery};
@@ -22,6 +25,8 @@ use utoipa::{IntoParams, ToSchema};
 
 /// How many rows a list has when the request does not say.
 const LIMIT_DEFAULT: i64 = 50;
+/// How long what rolls over may live.
+const ROLLOVER_DAYS_MAX: u32 = 36_500;
 /// The lowest priority that a grant may be given.
 const PRIORITY_MAX: u32 = 1_000_000;
 
@@ -44,6 +49,15 @@ pub struct ConsumeRequest {
     endpoint: Option<Text<0, 500>>,
     /// Kept in the metadata.
     service: Option<Text<0, 200>>,
+    /// The model, where grants or limits are about models.
+    model_name: Option<Text<1, 200>>,
+    /// What the product calls it, where grants are about features.
+    feature: Option<Text<1, 100>>,
+    /// The session, where limits are about sessions.
+    session_id: Option<Text<1, 255>>,
+    /// Up to 20 tags, where limits are about tags.
+    #[schema(value_type = Option<Vec<String>>, max_items = 20)]
+    tags: Option<Vec<Text<1, 100>>>,
 }
 
 /// Spend credits
@@ -79,9 +93,18 @@ pub async fn consume_credits(
             note.metadata = note.metadata.with_member(name, &text);
         }
     }
+    let context = Context {
+        model: value.model_name.map(|model| canonical(&app, model.as_str(), None, app.clock.now())),
+        feature: value.feature.map(Text::into_string),
+        session: value.session_id.map(Text::into_string),
+        key: on.caller.key(),
+        tags: tags(value.tags)?,
+    };
     let command = LedgerCommand::Consume(Consume {
         amount: value.amount.credits(),
         usage_record_id: value.usage_record_id.map(RecordId::get),
+        basis: Basis { context, pricing: None },
+        measure: Measure::default(),
         note,
     });
     let (clock, user) = (app.clock.clone(), on.user.clone());
@@ -98,7 +121,8 @@ pub async fn consume_credits(
     Ok(answered(answer.map_err(|error| refused(error, &named))?))
 }
 
-fn note<const MAX: usize>(
+/// What an entry says beside its amount.
+pub fn note<const MAX: usize>(
     caller: &Caller,
     once: &Once,
     description: Option<Text<0, MAX>>,
@@ -112,7 +136,10 @@ fn note<const MAX: usize>(
 }
 
 /// Submits a command whose answer is an envelope with its transaction.
-async fn transact(
+///
+/// # Errors
+/// What the writer refuses.
+pub async fn transact(
     app: &App,
     user: UserRef,
     caller: &Caller,
@@ -133,6 +160,19 @@ async fn transact(
     let command = Command::Ledger(row, command);
     let answer = app.writer.submit(command, ticket, respond).await;
     Ok(answered(answer.map_err(|error| refused(error, &named))?))
+}
+
+/// Writes down what is due on an account, so that what is listed says so.
+///
+/// # Errors
+/// 503 when the database is down.
+pub async fn settle_due(app: &App, user: &UserRef) -> Result<(), ApiError> {
+    let account = app.balances.account(user.row).await?;
+    let now = app.clock.now();
+    if account.is_some_and(|account| settle::is_due(&account, account.time(now))) {
+        app.writer.execute(Command::Ledger(user.row, LedgerCommand::Settle)).await?;
+    }
+    Ok(())
 }
 
 /// Bought credits to add.
@@ -178,6 +218,8 @@ pub async fn recharge_credits(
         priority: 0,
         effective_at: None,
         expires_at: None,
+        scope: None,
+        rollover: None,
         reference_id: value.reference_id.map(Text::into_string),
         note: note(&on.caller, &once, value.description, value.metadata),
     });
@@ -242,6 +284,10 @@ pub struct GrantRequest {
     effective_at: Option<Timestamp>,
     /// Until when; for ever when absent.
     expires_at: Option<Timestamp>,
+    /// What they can be spent on; anything when absent.
+    scope: Option<ScopeRequest>,
+    /// What of them lives on after their end, once; needs `expires_at`.
+    rollover: Option<RolloverRequest>,
     /// Applied once for ever per user.
     reference_id: Option<Text<1, 255>>,
     /// What to write beside it.
@@ -250,6 +296,52 @@ pub struct GrantRequest {
     metadata: Option<JsonObject>,
     /// If there, the user of the path.
     user_id: Option<UserKey>,
+}
+
+/// What credits can be spent on: one of the models and one of the features, where any are named. A
+/// name that ends in `*` stands for all that begin like it.
+#[derive(Debug, Deserialize, ToSchema)]
+pub struct ScopeRequest {
+    /// Up to 100 models.
+    #[schema(value_type = Option<Vec<String>>, max_items = 100)]
+    models: Option<Vec<Text<1, 200>>>,
+    /// Up to 100 features.
+    #[schema(value_type = Option<Vec<String>>, max_items = 100)]
+    features: Option<Vec<Text<1, 100>>>,
+}
+
+fn scope(request: ScopeRequest) -> Result<Scope, ApiError> {
+    fn names<const MAX: usize>(
+        field: &str,
+        names: Option<Vec<Text<1, MAX>>>,
+    ) -> Result<Vec<String>, ApiError> {
+        let names = names.unwrap_or_default();
+        if names.len() > SCOPE_MAX {
+            let rule = format!("must be at most {SCOPE_MAX} names");
+            return Err(ApiError::invalid(["body", field], rule).within(&["scope"]));
+        }
+        Ok(names.into_iter().map(Text::into_string).collect())
+    }
+    Ok(Scope { models: names("models", request.models)?, features: names("features", request.features)? })
+}
+
+/// What of a grant lives on after its end, once.
+#[derive(Debug, Deserialize, ToSchema)]
+pub struct RolloverRequest {
+    /// How many credits at most.
+    max: Amount,
+    /// For how many days: 1 to 36500.
+    #[schema(value_type = u32, minimum = 1, maximum = 36_500)]
+    days: kernel::Count,
+}
+
+fn rollover(request: RolloverRequest) -> Result<Rollover, ApiError> {
+    let days = request.days.get();
+    if !(1..=ROLLOVER_DAYS_MAX).contains(&days) {
+        let rule = format!("must be 1 to {ROLLOVER_DAYS_MAX}");
+        return Err(ApiError::invalid(["body", "days"], rule).within(&["rollover"]));
+    }
+    Ok(Rollover { max: request.max.credits().micro(), days: days.into() })
 }
 
 /// Why a caller gives credits.
@@ -309,6 +401,8 @@ pub async fn create_grant(
         priority: i64::from(priority),
         effective_at: value.effective_at,
         expires_at: value.expires_at,
+        scope: value.scope.map(scope).transpose()?,
+        rollover: value.rollover.map(rollover).transpose()?,
         reference_id: value.reference_id.map(Text::into_string),
         note: note(&on.caller, &once, value.description, value.metadata),
     });
@@ -329,6 +423,7 @@ pub async fn list_grants(
     on: CanReadCredits,
     page: Page,
 ) -> Result<Response, ApiError> {
+    settle_due(&app, &on.user).await?;
     let before = page.after.map(|(seq, _)| seq);
     let limit = page.limit(LIMIT_DEFAULT);
     let found = store::grants(&app.db, on.user.row, before, limit, page.offset).await?;
@@ -339,25 +434,50 @@ pub async fn list_grants(
     Ok(json(&Envelope::new(format!("Retrieved {} grants", rows.len()), now, rows).paged(pagination)))
 }
 
+/// At which instant.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct BalanceQuery {
+    /// An instant that is over; now when absent.
+    #[param(value_type = Option<String>, min_length = 10, max_length = 40, example = "2025-07-01T00:00:00Z")]
+    at: Option<Timestamp>,
+}
+
 /// Read the balance
 ///
-/// `data` is what can be spent now. Expiry takes effect at its instant.
+/// `data` is what can be spent now. Expiry takes effect at its instant. With `at`, what the account
+/// was worth at that instant less what was held: from its entries, so credits that had not begun or
+/// had a scope are counted in.
 #[utoipa::path(
     get, path = "/api/v1/users/{user_id}/credits/balance", tag = "Credits", operation_id = "get_balance",
-    params(UserPath), security(("bearer" = []), ("service_key" = ["credits:read"])),
+    params(UserPath, BalanceQuery), security(("bearer" = []), ("service_key" = ["credits:read"])),
     responses((status = 200, body = BalanceAnswer, description = "The balance")),
 )]
-pub async fn get_balance(State(app): State<Arc<App>>, on: CanReadBalance) -> Result<Response, ApiError> {
+pub async fn get_balance(
+    State(app): State<Arc<App>>,
+    on: CanReadBalance,
+    Query(query): Query<BalanceQuery>,
+) -> Result<Response, ApiError> {
     let account = app.balances.account(on.user.row).await?;
     let account = account.ok_or_else(|| ApiError::user_not_found(on.user.auth0_id.as_str()))?;
     let now = app.clock.now();
+    let balance = match query.at {
+        None => BalanceView::new(&account, now),
+        Some(at) if at > now => return Err(ApiError::invalid(["query", "at"], "must not be in the future")),
+        // Since its last change nothing but time has passed.
+        Some(at) if at >= account.updated_at => BalanceView::new(&account, at),
+        Some(at) => {
+            let (balance, held) = store::balance_at(&app.db, on.user.row, at).await?;
+            BalanceView::of_past(balance, held)
+        }
+    };
     Ok(json(&BalanceAnswer {
         success: true,
         status: "success",
         message: "Credit balance retrieved successfully",
         timestamp: now,
-        data: account.available(now),
-        balance: BalanceView::new(&account, now),
+        data: balance.available(),
+        balance,
     }))
 }
 
@@ -391,6 +511,7 @@ pub async fn list_transactions(
     Query(query): Query<TransactionQuery>,
     page: Page,
 ) -> Result<Response, ApiError> {
+    settle_due(&app, &on.user).await?;
     let filter = TransactionFilter {
         kind: query.transaction_type,
         start: query.start_date,

@@ -7,7 +7,7 @@
 
 use super::memory::Accounts;
 use super::model::Account;
-use super::store::{AccountAndGrant, account_and_grant, gather};
+use super::store::{AccountPart, account_parts, gather};
 use crate::db::postgres::Postgres;
 use crate::db::{Db, DbError, FromRow, Row, sqlite};
 use kernel::UserRowId;
@@ -71,7 +71,7 @@ impl Balances {
 
 fn from_file(db: &sqlite::Sqlite, user: UserRowId) -> Result<Option<Account>, DbError> {
     db.with_point_reader(|connection| {
-        let rows = sqlite::run(connection, account_and_grant!("a.user_id = $1"), &[user.0.into()])?;
+        let rows = sqlite::run(connection, account_parts!("a.user_id = $1"), &[user.0.into()])?;
         Ok(gather(rows).pop())
     })
 }
@@ -96,12 +96,9 @@ async fn read(db: &Postgres, mut users: Vec<i64>) -> Result<HashMap<UserRowId, A
     users.sort_unstable();
     users.dedup();
     let connection = db.connection().await?;
-    let statement =
-        connection.prepare_cached(account_and_grant!("a.user_id = ANY($1) ORDER BY a.user_id")).await?;
+    let statement = connection.prepare_cached(account_parts!("a.user_id = ANY($1)")).await?;
     let rows = connection.query(&statement, &[&users]).await?;
-    let rows = rows
-        .iter()
-        .map(|row| AccountAndGrant::from_row(&Row::Postgres(row)))
-        .collect::<Result<Vec<_>, _>>()?;
+    let rows =
+        rows.iter().map(|row| AccountPart::from_row(&Row::Postgres(row))).collect::<Result<Vec<_>, _>>()?;
     Ok(gather(rows).into_iter().map(|account| (account.user, Arc::new(account))).collect())
 }

@@ -7,7 +7,7 @@ use kernel::Credits;
 /// The hash of an entry: SHA-256 over its fields, each with its length, in a fixed order.
 #[must_use]
 pub fn hash(entry: &Entry) -> Hash {
-    let mut row = Row(Vec::with_capacity(512));
+    let mut row = Row::default();
     row.bytes(&entry.prev_hash);
     row.int(entry.user.0);
     row.int(entry.seq);
@@ -29,11 +29,11 @@ pub fn hash(entry: &Entry) -> Hash {
     row.optional_text(entry.origin.request_id.as_deref());
     row.optional_text(entry.origin.idempotency_key.as_deref());
     row.int(entry.created_at.micros());
-    let mut context = Context::new(&SHA256);
-    context.update(&row.0);
-    let mut hash = [0; 32];
-    hash.copy_from_slice(context.finish().as_ref());
-    hash
+    // Entries from before there was a basis, and those without one, end here.
+    if let Some(basis) = basis_text(entry) {
+        row.optional_text(Some(&basis));
+    }
+    row.hash()
 }
 
 /// The column `funded_by`: `[[grant seq, micro-credits], …]`.
@@ -56,29 +56,56 @@ pub fn grant_terms_text(entry: &Entry) -> Option<String> {
     entry.grant.as_ref().and_then(|terms| serde_json::to_string(terms).ok())
 }
 
+/// The column `basis`.
+#[must_use]
+pub fn basis_text(entry: &Entry) -> Option<String> {
+    entry.basis.as_ref().and_then(|basis| serde_json::to_string(basis).ok())
+}
+
 /// A row's bytes, unambiguous: every field with its length, absence told from emptiness.
-struct Row(Vec<u8>);
+pub struct Row(Vec<u8>);
+
+impl Default for Row {
+    fn default() -> Self {
+        Self(Vec::with_capacity(512))
+    }
+}
 
 impl Row {
-    fn bytes(&mut self, bytes: &[u8]) {
+    /// SHA-256 over all of it.
+    #[must_use]
+    pub fn hash(&self) -> Hash {
+        let mut context = Context::new(&SHA256);
+        context.update(&self.0);
+        let mut hash = [0; 32];
+        hash.copy_from_slice(context.finish().as_ref());
+        hash
+    }
+
+    /// Adds bytes.
+    pub fn bytes(&mut self, bytes: &[u8]) {
         self.0.extend_from_slice(&(bytes.len() as u64).to_be_bytes());
         self.0.extend_from_slice(bytes);
     }
 
-    fn text(&mut self, text: &str) {
+    /// Adds a text.
+    pub fn text(&mut self, text: &str) {
         self.bytes(text.as_bytes());
     }
 
-    fn int(&mut self, int: i64) {
+    /// Adds a number.
+    pub fn int(&mut self, int: i64) {
         self.0.extend_from_slice(&int.to_be_bytes());
     }
 
-    fn optional_int(&mut self, int: Option<i64>) {
+    /// Adds a number or its absence.
+    pub fn optional_int(&mut self, int: Option<i64>) {
         self.0.push(u8::from(int.is_some()));
         self.int(int.unwrap_or(0));
     }
 
-    fn optional_text(&mut self, text: Option<&str>) {
+    /// Adds a text or its absence.
+    pub fn optional_text(&mut self, text: Option<&str>) {
         self.0.push(u8::from(text.is_some()));
         self.text(text.unwrap_or(""));
     }
@@ -86,7 +113,8 @@ impl Row {
 
 #[cfg(test)]
 mod tests {
-    use super::super::model::{Cause, EntryKind, GrantTerms, Origin, Source};
+    use super::super::context::{Basis, Context, Scope};
+    use super::super::model::{Cause, EntryKind, GrantTerms, Origin, Rollover, Source};
     use super::*;
     use kernel::{JsonObject, Timestamp, UserRowId};
     use std::collections::HashSet;
@@ -96,7 +124,32 @@ mod tests {
     }
 
     fn terms() -> GrantTerms {
-        GrantTerms { source: Source::Promo, amount: 5, priority: 1, effective_at: 7, expires_at: Some(9) }
+        GrantTerms {
+            source: Source::Promo,
+            amount: 5,
+            priority: 1,
+            effective_at: 7,
+            expires_at: Some(9),
+            scope: Some(Scope { models: vec!["m".to_owned()], features: vec!["f".to_owned()] }),
+            rollover: Some(Rollover { max: 3, days: 4 }),
+        }
+    }
+
+    fn basis() -> Basis {
+        let context = Context {
+            model: text("m"),
+            feature: text("f"),
+            session: text("s"),
+            key: text("k"),
+            tags: vec!["t".to_owned()],
+        };
+        Basis { context, pricing: Some(JsonObject::from_stored(r#"{"version":1}"#.to_owned())) }
+    }
+
+    fn context(change: impl FnOnce(&mut Context)) -> Option<Basis> {
+        let mut changed = basis();
+        change(&mut changed.context);
+        Some(changed)
     }
 
     fn entry() -> Entry {
@@ -118,6 +171,7 @@ mod tests {
             metadata: JsonObject::from_stored("{}".to_owned()),
             funded_by: vec![(2, Credits::from_micro(4)), (3, Credits::from_micro(1))],
             grant: Some(terms()),
+            basis: Some(basis()),
             origin: Origin { actor: "key:a".to_owned(), request_id: text("q"), idempotency_key: text("k") },
             created_at: Timestamp::from_micros(1_000),
             prev_hash: [1; 32],
@@ -141,6 +195,7 @@ mod tests {
             metadata: _,
             funded_by: _,
             grant: _,
+            basis: _,
             origin: Origin { actor: _, request_id: _, idempotency_key: _ },
             created_at: _,
             prev_hash: _,
@@ -180,7 +235,30 @@ mod tests {
             ("grant.effective_at", |e| e.grant = Some(GrantTerms { effective_at: 8, ..terms() })),
             ("grant.expires_at", |e| e.grant = Some(GrantTerms { expires_at: Some(10), ..terms() })),
             ("no grant.expires_at", |e| e.grant = Some(GrantTerms { expires_at: None, ..terms() })),
+            ("grant.scope's models", |e| {
+                let scope = Scope { models: Vec::new(), ..terms().scope.expect("a scope") };
+                e.grant = Some(GrantTerms { scope: Some(scope), ..terms() });
+            }),
+            ("grant.scope's features", |e| {
+                let scope = Scope { features: Vec::new(), ..terms().scope.expect("a scope") };
+                e.grant = Some(GrantTerms { scope: Some(scope), ..terms() });
+            }),
+            ("no grant.scope", |e| e.grant = Some(GrantTerms { scope: None, ..terms() })),
+            ("grant.rollover's max", |e| {
+                e.grant = Some(GrantTerms { rollover: Some(Rollover { max: 4, days: 4 }), ..terms() });
+            }),
+            ("grant.rollover's days", |e| {
+                e.grant = Some(GrantTerms { rollover: Some(Rollover { max: 3, days: 5 }), ..terms() });
+            }),
+            ("no grant.rollover", |e| e.grant = Some(GrantTerms { rollover: None, ..terms() })),
             ("no grant", |e| e.grant = None),
+            ("basis.model", |e| e.basis = context(|context| context.model = text("n"))),
+            ("basis.feature", |e| e.basis = context(|context| context.feature = None)),
+            ("basis.session", |e| e.basis = context(|context| context.session = text("f"))),
+            ("basis.key", |e| e.basis = context(|context| context.key = None)),
+            ("basis.tags", |e| e.basis = context(|context| context.tags.clear())),
+            ("basis.pricing", |e| e.basis = Some(Basis { pricing: None, ..basis() })),
+            ("no basis", |e| e.basis = None),
             ("actor", |e| e.origin.actor = "key:b".to_owned()),
             ("request_id", |e| e.origin.request_id = text("p")),
             ("no request_id", |e| e.origin.request_id = None),

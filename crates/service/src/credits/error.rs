@@ -1,6 +1,8 @@
 //! Why the ledger refuses.
 
-use kernel::Credits;
+use super::hold::HoldStatus;
+use crate::limits::Denial;
+use kernel::{Credits, HoldId};
 
 /// A command that the rules refuse; nothing has changed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -15,7 +17,12 @@ pub enum Rejection {
         available: Credits,
         /// What was asked for.
         required: Credits,
+        /// What open holds have set aside, which may return.
+        held: Credits,
     },
+    /// A spending limit denies it.
+    #[error("{0}")]
+    LimitExceeded(Box<Denial>),
     /// A balance or lifetime total would pass the maximum.
     #[error("amount: the account may hold and be given at most 9000000000000 credits")]
     TooMuch,
@@ -42,6 +49,41 @@ pub enum Rejection {
     RefundExceeds {
         /// What is left to refund.
         refundable: Credits,
+    },
+    /// What rolls over does so when the grant ends.
+    #[error("rollover: needs expires_at, at which it happens")]
+    RolloverWithoutEnd,
+    /// There is no such grant in this account.
+    #[error("Grant not found")]
+    UnknownGrant,
+    /// The grant has nothing left to take back.
+    #[error("the grant has nothing left: it is spent, has ended or was voided before")]
+    NothingToVoid,
+    /// Open holds have set some of the grant aside.
+    #[error("open holds have set {held} credits of the grant aside; settle them first")]
+    GrantHeld {
+        /// How much.
+        held: Credits,
+    },
+    /// The account has too many open holds.
+    #[error("the account already has 1000 open holds")]
+    TooManyHolds,
+    /// There is no such hold in this account.
+    #[error("Hold not found: {0}")]
+    UnknownHold(HoldId),
+    /// The hold is settled, and not by the same request.
+    #[error("Hold {id} is already {status}")]
+    HoldSettled {
+        /// Which hold.
+        id: HoldId,
+        /// How it was settled.
+        status: HoldStatus,
+    },
+    /// A running total fell.
+    #[error("amount: is the running total, which is already {ticked}")]
+    TickFalls {
+        /// What it was.
+        ticked: Credits,
     },
     /// The grant would end before it begins.
     #[error("expires_at: must be later than effective_at and than now")]

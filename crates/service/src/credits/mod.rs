@@ -10,11 +10,17 @@
 pub mod api;
 pub mod balances;
 pub mod chain;
+pub mod context;
+pub mod corrections;
 pub mod engine;
 pub mod error;
+pub mod explain;
+pub mod hold;
+pub mod holds_api;
 pub mod ledger;
 pub mod memory;
 pub mod model;
+pub mod seal;
 pub mod store;
 pub mod sweeper;
 pub mod verify;

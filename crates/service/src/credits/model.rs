@@ -1,7 +1,13 @@
 //! Accounts, grants and entries: the ledger's nouns. No I/O.
 
+use super::context::{Basis, Context, Scope};
+use super::hold::Hold;
+use super::ledger::settle;
+use crate::limits::Limit;
 use kernel::{Credits, GrantId, JsonObject, Timestamp, TransactionId, UserRowId};
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
+use std::sync::Arc;
 use std::{fmt, str::FromStr};
 use utoipa::ToSchema;
 
@@ -48,6 +54,7 @@ macro_rules! words {
         }
     };
 }
+pub(crate) use words;
 
 words! {
     /// What an entry did: the API's transaction type.
@@ -119,9 +126,29 @@ pub struct Grant {
     pub effective_at: Timestamp,
     /// The first instant at which it may not; never when absent.
     pub expires_at: Option<Timestamp>,
+    /// What it may be spent on; anything when absent.
+    pub scope: Option<Arc<Scope>>,
+    /// What of it lives on after its end.
+    pub rollover: Option<Rollover>,
+    /// Whether what was left of it was taken back.
+    pub voided: bool,
+    /// What of `remaining` open holds have set aside; known where the grant is part of an account.
+    pub held: Credits,
 }
 
 impl Grant {
+    /// What is left and not set aside.
+    #[must_use]
+    pub const fn free(&self) -> i64 {
+        self.remaining.micro() - self.held.micro()
+    }
+
+    /// Whether it may pay for that.
+    #[must_use]
+    pub fn pays_for(&self, context: &Context, now: Timestamp) -> bool {
+        self.usable(now) && self.scope.as_ref().is_none_or(|scope| scope.covers(context))
+    }
+
     /// Whether its time is over.
     #[must_use]
     pub fn expired(&self, now: Timestamp) -> bool {
@@ -149,6 +176,39 @@ impl Grant {
             priority: self.priority,
             effective_at: self.effective_at.micros(),
             expires_at: self.expires_at.map(Timestamp::micros),
+            scope: self.scope.as_deref().cloned(),
+            rollover: self.rollover,
+        }
+    }
+
+    /// The column `scope`.
+    #[must_use]
+    pub fn scope_text(&self) -> Option<String> {
+        self.scope.as_ref().and_then(|scope| serde_json::to_string(scope).ok())
+    }
+
+    /// The column `rollover`.
+    #[must_use]
+    pub fn rollover_text(&self) -> Option<String> {
+        self.rollover.as_ref().and_then(|rollover| serde_json::to_string(rollover).ok())
+    }
+
+    /// The grant that an entry issues on these terms, whole.
+    #[must_use]
+    pub fn issued(seq: i64, terms: &GrantTerms) -> Self {
+        let amount = Credits::from_micro(terms.amount);
+        Self {
+            seq,
+            source: terms.source,
+            amount,
+            remaining: amount,
+            priority: terms.priority,
+            effective_at: Timestamp::from_micros(terms.effective_at),
+            expires_at: terms.expires_at.map(Timestamp::from_micros),
+            scope: terms.scope.clone().map(Arc::new),
+            rollover: terms.rollover,
+            voided: false,
+            held: Credits::ZERO,
         }
     }
 
@@ -172,9 +232,24 @@ pub struct GrantTerms {
     pub effective_at: i64,
     /// Microseconds since 1970.
     pub expires_at: Option<i64>,
+    /// What it may be spent on; anything when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scope: Option<Scope>,
+    /// What of it lives on after its end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollover: Option<Rollover>,
 }
 
-/// One user's account as the rules see it: the row, and the grants with something left.
+/// What of a grant lives on after its end, once: at most `max` micro-credits, for so many days.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rollover {
+    /// Micro-credits at most.
+    pub max: i64,
+    /// For how many days.
+    pub days: i64,
+}
+
+/// One user's account as the rules see it: the row, the grants with something left, the open holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Account {
     /// Whose it is.
@@ -183,7 +258,7 @@ pub struct Account {
     pub version: i64,
     /// How many entries there are.
     pub seq: i64,
-    /// The sum of all entries, which is what the grants have left until expiries are written down.
+    /// The sum of all entries: what the grants have left until expiries are written down, less what is owed.
     pub balance: Credits,
     /// Set aside by open holds.
     pub held: Credits,
@@ -195,14 +270,22 @@ pub struct Account {
     pub closed: bool,
     /// When it last changed.
     pub updated_at: Timestamp,
+    /// How far below zero it may go.
+    pub credit_limit: Credits,
+    /// How many holds were ever made.
+    pub hold_seq: i64,
+    /// How much may be spent in which window of time.
+    pub limits: Arc<[Limit]>,
     /// Grants with something left, in the order of spending.
     pub grants: Vec<Grant>,
+    /// Open holds, in the order in which they were made.
+    pub holds: Vec<Hold>,
 }
 
 impl Account {
     /// An account without history.
     #[must_use]
-    pub const fn new(user: UserRowId, now: Timestamp) -> Self {
+    pub fn new(user: UserRowId, now: Timestamp) -> Self {
         Self {
             user,
             version: 0,
@@ -213,7 +296,11 @@ impl Account {
             head: [0; 32],
             closed: false,
             updated_at: now,
+            credit_limit: Credits::ZERO,
+            hold_seq: 0,
+            limits: Arc::new([]),
             grants: Vec::new(),
+            holds: Vec::new(),
         }
     }
 
@@ -224,19 +311,46 @@ impl Account {
         now.max(self.updated_at)
     }
 
-    /// What can be spent at `now`: usable grants less open holds.
+    /// The account as it is at `now`, whether or not what is due was written down.
     #[must_use]
-    pub fn available(&self, now: Timestamp) -> Credits {
+    pub fn at(&self, now: Timestamp) -> Cow<'_, Self> {
         let now = self.time(now);
-        let usable = self.sum(|grant| grant.usable(now));
-        Credits::from_micro(usable - self.held.micro())
+        if settle::is_due(self, now) { Cow::Owned(settle::settled(self, now)) } else { Cow::Borrowed(self) }
     }
 
-    /// What is left in unexpired grants at `now`, held or not yet effective ones included.
+    /// What can be spent on anything at `now`: usable grants without a scope and the credit limit,
+    /// less open holds; zero where the limit was lowered under what is owed.
+    #[must_use]
+    pub fn available(&self, now: Timestamp) -> Credits {
+        self.at(now).free_for(&Context::default(), self.time(now)).max(Credits::ZERO)
+    }
+
+    /// What can be spent on that at `now`, of an account of which nothing is due.
+    #[must_use]
+    pub fn free_for(&self, context: &Context, now: Timestamp) -> Credits {
+        let of_grants: i64 =
+            self.grants.iter().filter(|grant| grant.pays_for(context, now)).map(Grant::free).sum();
+        Credits::from_micro(of_grants + self.line_free())
+    }
+
+    /// What is left of the credit limit; below zero where it was lowered under what is owed.
+    #[must_use]
+    pub fn line_free(&self) -> i64 {
+        self.credit_limit.micro() - self.owed() - self.holds.iter().map(Hold::of_line).sum::<i64>()
+    }
+
+    /// What was spent of the credit limit and not paid back.
+    #[must_use]
+    pub fn owed(&self) -> i64 {
+        // Within i64: every issue checks that the balance stays within Credits::MAX.
+        self.grants.iter().map(|grant| grant.remaining.micro()).sum::<i64>() - self.balance.micro()
+    }
+
+    /// What the account is worth at `now`: what is left in unexpired grants, held or not yet
+    /// effective ones included, less what is owed.
     #[must_use]
     pub fn total(&self, now: Timestamp) -> Credits {
-        let now = self.time(now);
-        Credits::from_micro(self.sum(|grant| !grant.expired(now)))
+        self.at(now).balance
     }
 
     /// Puts a grant where the order of spending has it.
@@ -245,9 +359,40 @@ impl Account {
         self.grants.insert(at, grant);
     }
 
-    fn sum(&self, counts: impl Fn(&Grant) -> bool) -> i64 {
-        // Within i64: every issue checks that the balance stays within Credits::MAX.
-        self.grants.iter().filter(|grant| counts(grant)).map(|grant| grant.remaining.micro()).sum()
+    /// Takes an open hold, whose grants are there already.
+    pub fn insert_hold(&mut self, hold: Hold) {
+        for (seq, part) in &hold.parts {
+            if let Some(grant) = self.grants.iter_mut().find(|grant| grant.seq == *seq) {
+                grant.held = Credits::from_micro(grant.held.micro() + part.micro());
+            }
+        }
+        let at = self.holds.partition_point(|other| other.n < hold.n);
+        self.holds.insert(at, hold);
+    }
+
+    /// The column `spending_limits`.
+    #[must_use]
+    pub fn limits_text(&self) -> String {
+        serde_json::to_string(&self.limits).unwrap_or_default()
+    }
+
+    /// The seal of its row: SHA-256 over its every column.
+    #[must_use]
+    pub fn seal(&self) -> Hash {
+        let mut row = super::chain::Row::default();
+        row.int(self.user.0);
+        row.int(self.version);
+        row.int(self.seq);
+        row.int(self.balance.micro());
+        row.int(self.held.micro());
+        row.int(self.credits_total.micro());
+        row.bytes(&self.head);
+        row.int(self.closed.into());
+        row.int(self.updated_at.micros());
+        row.int(self.credit_limit.micro());
+        row.int(self.hold_seq);
+        row.text(&self.limits_text());
+        row.hash()
     }
 }
 
@@ -278,6 +423,8 @@ pub struct Entry {
     pub funded_by: Vec<(i64, Credits)>,
     /// The grant that it issued.
     pub grant: Option<GrantTerms>,
+    /// What a debit rests on.
+    pub basis: Option<Basis>,
     /// Who asked for it.
     pub origin: Origin,
     /// When.
@@ -303,7 +450,7 @@ pub struct Cause {
     pub usage_record_id: Option<i64>,
     /// The hold that was settled.
     pub hold_id: Option<String>,
-    /// The entry that is taken back.
+    /// The entry that is taken back or corrected; of a reversal, the one that issued the grant.
     pub reverses: Option<i64>,
     /// The caller's reference, applied once for ever.
     pub reference_id: Option<String>,

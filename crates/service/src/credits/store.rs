@@ -1,19 +1,32 @@
 //! Reading the ledger: accounts, grants, transactions.
 
-use super::model::{Account, Cause, Entry, EntryKind, Grant, GrantTerms, Origin};
+use super::context::Basis;
+use super::hold::{Hold, HoldStatus, Settled};
+use super::model::{Account, Cause, Entry, EntryKind, Grant, GrantTerms, Hash, Origin};
 use crate::db::{Db, DbError, FromRow, Row, Rows, Value, Weigh};
-use kernel::{Credits, JsonObject, Timestamp, UserRowId};
+use crate::limits;
+use kernel::{Credits, JsonObject, Timestamp, TransactionId, UserRowId};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// The columns of an account's row, in the order that its `FromRow` reads them.
 macro_rules! account_columns {
     () => {
-        "user_id, version, seq, balance, held, credits_total, head_hash, closed, updated_at"
+        "user_id, version, seq, balance, held, credits_total, head_hash, closed, updated_at, credit_limit, \
+         hold_seq, spending_limits, seal"
     };
 }
 /// The columns of a grant, in the order that its `FromRow` reads them.
 macro_rules! grant_columns {
     () => {
-        "seq, source, amount, remaining, priority, effective_at, expires_at"
+        "seq, source, amount, remaining, priority, effective_at, expires_at, scope, rollover, voided"
+    };
+}
+/// The columns of a hold, in the order that its `FromRow` reads them.
+macro_rules! hold_columns {
+    () => {
+        "user_id, n, status, amount, ticked, on_expiry, created_at, expires_at, parts, context, description, \
+         metadata, actor, request_id, idempotency_key, settled_at, asked, captured, short_by, entry_seq, seal"
     };
 }
 /// The columns of an entry, in the order that its `FromRow` reads them.
@@ -21,18 +34,39 @@ macro_rules! entry_columns {
     () => {
         "user_id, seq, id, transaction_type, amount, balance_before, balance_after, usage_record_id, hold_id, \
          reverses, reference_id, description, metadata, funded_by, grant_terms, actor, request_id, \
-         idempotency_key, created_at, prev_hash, hash"
+         idempotency_key, created_at, prev_hash, hash, basis"
     };
 }
-pub(crate) use {account_columns, entry_columns, grant_columns};
+pub(crate) use {account_columns, entry_columns, grant_columns, hold_columns};
 
 /// The word of an enum column.
 fn word<T: std::str::FromStr<Err = String>>(row: &Row<'_>, column: usize) -> Result<T, DbError> {
     row.text(column)?.parse().map_err(|rule| DbError::Internal(format!("column {column} {rule}")))
 }
 
+fn malformed(column: &str, why: &dyn std::fmt::Display) -> DbError {
+    DbError::Internal(format!("{column}: {why}"))
+}
+
+/// A column that is a JSON text or nothing.
+fn json<T: serde::de::DeserializeOwned>(
+    row: &Row<'_>,
+    column: usize,
+    name: &str,
+) -> Result<Option<T>, DbError> {
+    let text = row.optional_text(column)?;
+    text.map(|text| serde_json::from_str(&text).map_err(|e| malformed(name, &e))).transpose()
+}
+
+/// A column of parts: `[[grant seq, micro-credits], …]`.
+fn parts(row: &Row<'_>, column: usize, name: &str) -> Result<Vec<(i64, Credits)>, DbError> {
+    let parts: Vec<(i64, i64)> = serde_json::from_str(&row.text(column)?).map_err(|e| malformed(name, &e))?;
+    Ok(parts.into_iter().map(|(seq, part)| (seq, Credits::from_micro(part))).collect())
+}
+
 impl FromRow for Account {
     fn from_row(row: &Row<'_>) -> Result<Self, DbError> {
+        let limits = row.text(11)?;
         Ok(Self {
             user: UserRowId(row.int(0)?),
             version: row.int(1)?,
@@ -43,7 +77,11 @@ impl FromRow for Account {
             head: row.hash(6)?,
             closed: row.boolean(7)?,
             updated_at: Timestamp::from_micros(row.int(8)?),
+            credit_limit: Credits::from_micro(row.int(9)?),
+            hold_seq: row.int(10)?,
+            limits: limits::model::from_text(&limits).map_err(DbError::Internal)?,
             grants: Vec::new(),
+            holds: Vec::new(),
         })
     }
 }
@@ -63,7 +101,83 @@ fn grant(row: &Row<'_>, from: usize) -> Result<Grant, DbError> {
         priority: row.int(from + 4)?,
         effective_at: Timestamp::from_micros(row.int(from + 5)?),
         expires_at: row.optional_int(from + 6)?.map(Timestamp::from_micros),
+        scope: json(row, from + 7, "scope")?.map(Arc::new),
+        rollover: json(row, from + 8, "rollover")?,
+        voided: row.boolean(from + 9)?,
+        held: Credits::ZERO,
     })
+}
+
+impl FromRow for Hold {
+    fn from_row(row: &Row<'_>) -> Result<Self, DbError> {
+        hold(row, 0)
+    }
+}
+
+fn hold(row: &Row<'_>, from: usize) -> Result<Hold, DbError> {
+    let credits = |column: usize| row.optional_int(from + column).map(|micro| micro.map(Credits::from_micro));
+    let zero = |credits: Option<Credits>| credits.unwrap_or_default();
+    let settled_at = row.optional_int(from + 15)?.map(Timestamp::from_micros);
+    let settled = Settled {
+        at: settled_at.unwrap_or_default(),
+        asked: zero(credits(16)?),
+        captured: zero(credits(17)?),
+        short_by: zero(credits(18)?),
+        entry_seq: row.optional_int(from + 19)?,
+    };
+    Ok(Hold {
+        n: row.int(from + 1)?,
+        status: word(row, from + 2)?,
+        amount: Credits::from_micro(row.int(from + 3)?),
+        ticked: Credits::from_micro(row.int(from + 4)?),
+        on_expiry: word(row, from + 5)?,
+        created_at: Timestamp::from_micros(row.int(from + 6)?),
+        expires_at: Timestamp::from_micros(row.int(from + 7)?),
+        parts: parts(row, from + 8, "parts")?,
+        context: json(row, from + 9, "context")?.unwrap_or_default(),
+        description: row.optional_text(from + 10)?,
+        metadata: JsonObject::from_stored(row.text(from + 11)?),
+        origin: Origin {
+            actor: row.text(from + 12)?,
+            request_id: row.optional_text(from + 13)?,
+            idempotency_key: row.optional_text(from + 14)?,
+        },
+        settled: settled_at.map(|_| settled),
+    })
+}
+
+impl Weigh for Hold {
+    fn weight(&self) -> usize {
+        self.metadata.as_str().len()
+    }
+}
+
+/// A row with the seal that it carries.
+pub struct Sealed<T> {
+    /// The row.
+    pub row: T,
+    /// Its seal as it is stored.
+    pub seal: Vec<u8>,
+}
+
+impl<T> Sealed<T> {
+    /// Whether it carries this seal.
+    #[must_use]
+    pub fn is(&self, seal: Hash) -> bool {
+        self.seal == seal
+    }
+}
+
+impl FromRow for Sealed<Account> {
+    fn from_row(row: &Row<'_>) -> Result<Self, DbError> {
+        Ok(Self { row: Account::from_row(row)?, seal: row.bytes(12)? })
+    }
+}
+
+impl FromRow for Sealed<Hold> {
+    fn from_row(row: &Row<'_>) -> Result<Self, DbError> {
+        Ok(Self { row: Hold::from_row(row)?, seal: row.bytes(20)? })
+    }
 }
 
 impl Weigh for Grant {
@@ -81,13 +195,6 @@ impl Weigh for Entry {
 
 impl FromRow for Entry {
     fn from_row(row: &Row<'_>) -> Result<Self, DbError> {
-        let malformed = |column: &str, e: &dyn std::fmt::Display| DbError::Internal(format!("{column}: {e}"));
-        let funded_by: Vec<(i64, i64)> =
-            serde_json::from_str(&row.text(13)?).map_err(|e| malformed("funded_by", &e))?;
-        let grant: Option<GrantTerms> = row
-            .optional_text(14)?
-            .map(|terms| serde_json::from_str(&terms).map_err(|e| malformed("grant_terms", &e)))
-            .transpose()?;
         Ok(Self {
             user: UserRowId(row.int(0)?),
             seq: row.int(1)?,
@@ -104,8 +211,9 @@ impl FromRow for Entry {
             },
             description: row.optional_text(11)?,
             metadata: JsonObject::from_stored(row.text(12)?),
-            funded_by: funded_by.into_iter().map(|(seq, part)| (seq, Credits::from_micro(part))).collect(),
-            grant,
+            funded_by: parts(row, 13, "funded_by")?,
+            grant: json::<GrantTerms>(row, 14, "grant_terms")?,
+            basis: json::<Basis>(row, 21, "basis")?,
             origin: Origin {
                 actor: row.text(15)?,
                 request_id: row.optional_text(16)?,
@@ -118,42 +226,70 @@ impl FromRow for Entry {
     }
 }
 
-/// An account's row beside one of its open grants, if it has any: one statement, one snapshot.
-pub struct AccountAndGrant(Account, Option<Grant>);
+/// An account's row beside one of its open grants or one of its open holds, if it has any: one
+/// statement, one snapshot.
+pub struct AccountPart(Account, Option<Grant>, Option<Hold>);
 
-impl FromRow for AccountAndGrant {
+impl FromRow for AccountPart {
     fn from_row(row: &Row<'_>) -> Result<Self, DbError> {
-        let has_grant = row.optional_int(9)?.is_some();
-        Ok(Self(Account::from_row(row)?, has_grant.then(|| grant(row, 9)).transpose()?))
+        const GRANT: usize = 13;
+        const HOLD: usize = GRANT + 10;
+        let has_grant = row.optional_int(GRANT)?.is_some();
+        let has_hold = row.optional_int(HOLD)?.is_some();
+        Ok(Self(
+            Account::from_row(row)?,
+            has_grant.then(|| grant(row, GRANT)).transpose()?,
+            has_hold.then(|| hold(row, HOLD)).transpose()?,
+        ))
     }
 }
 
-/// Puts the rows of [`AccountAndGrant`] together again, one account each.
-pub fn gather(rows: impl IntoIterator<Item = AccountAndGrant>) -> Vec<Account> {
-    let mut accounts: Vec<Account> = Vec::new();
-    for AccountAndGrant(account, grant) in rows {
-        if accounts.last().is_none_or(|last| last.user != account.user) {
-            accounts.push(account);
-        }
-        if let (Some(account), Some(grant)) = (accounts.last_mut(), grant) {
+/// Puts the rows of [`AccountPart`] together again, one account each.
+pub fn gather(rows: impl IntoIterator<Item = AccountPart>) -> Vec<Account> {
+    let mut accounts: BTreeMap<UserRowId, Account> = BTreeMap::new();
+    let mut holds = Vec::new();
+    for AccountPart(account, grant, hold) in rows {
+        let user = account.user;
+        let account = accounts.entry(user).or_insert(account);
+        if let Some(grant) = grant {
             account.insert_grant(grant);
         }
+        holds.extend(hold.map(|hold| (user, hold)));
     }
-    accounts
+    // A hold marks what it has set aside of its grants, so those come first.
+    for (user, hold) in holds {
+        if let Some(account) = accounts.get_mut(&user) {
+            account.insert_hold(hold);
+        }
+    }
+    accounts.into_values().collect()
 }
 
-/// The select of [`AccountAndGrant`], up to the condition on accounts `a`.
-macro_rules! account_and_grant {
+/// The select of [`AccountPart`] of the accounts `a` of a condition. The condition stands in it
+/// twice, with the same parameter.
+macro_rules! account_parts {
     ($condition:literal) => {
         concat!(
             "SELECT a.user_id, a.version, a.seq, a.balance, a.held, a.credits_total, a.head_hash, a.closed, \
-             a.updated_at, g.seq, g.source, g.amount, g.remaining, g.priority, g.effective_at, g.expires_at \
+             a.updated_at, a.credit_limit, a.hold_seq, a.spending_limits, a.seal, g.seq, g.source, g.amount, \
+             g.remaining, g.priority, g.effective_at, g.expires_at, g.scope, g.rollover, g.voided, \
+             NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, \
+             NULL, NULL, NULL, NULL \
              FROM credit_accounts a LEFT JOIN credit_grants g ON g.user_id = a.user_id AND g.remaining > 0 WHERE ",
+            $condition,
+            " UNION ALL SELECT a.user_id, a.version, a.seq, a.balance, a.held, a.credits_total, a.head_hash, \
+             a.closed, a.updated_at, a.credit_limit, a.hold_seq, a.spending_limits, a.seal, NULL, NULL, NULL, \
+             NULL, NULL, NULL, NULL, NULL, NULL, NULL, \
+             h.user_id, h.n, h.status, h.amount, h.ticked, h.on_expiry, h.created_at, h.expires_at, h.parts, \
+             h.context, h.description, h.metadata, h.actor, h.request_id, h.idempotency_key, h.settled_at, \
+             h.asked, h.captured, h.short_by, h.entry_seq, h.seal \
+             FROM credit_accounts a JOIN credit_holds h ON h.user_id = a.user_id AND h.status = 'open' \
+             WHERE a.held > 0 AND ",
             $condition
         )
     };
 }
-pub(crate) use account_and_grant;
+pub(crate) use account_parts;
 
 /// Which transactions are wanted.
 #[derive(Debug, Clone, Default)]
@@ -281,13 +417,100 @@ pub async fn grants(
     .await
 }
 
+/// One grant.
+///
+/// # Errors
+/// [`DbError`].
+pub async fn one_grant(db: &Db, user: UserRowId, seq: i64) -> Result<Option<Grant>, DbError> {
+    let sql = concat!("SELECT ", grant_columns!(), " FROM credit_grants WHERE user_id = $1 AND seq = $2");
+    db.find(sql, &[user.0.into(), seq.into()]).await
+}
+
+/// One transaction.
+///
+/// # Errors
+/// [`DbError`].
+pub async fn one_entry(db: &Db, id: TransactionId) -> Result<Option<Entry>, DbError> {
+    let sql = concat!("SELECT ", entry_columns!(), " FROM credit_entries WHERE user_id = $1 AND seq = $2");
+    db.find(sql, &[id.user.0.into(), id.seq.into()]).await
+}
+
+/// One hold.
+///
+/// # Errors
+/// [`DbError`].
+pub async fn one_hold(db: &Db, user: UserRowId, n: i64) -> Result<Option<Hold>, DbError> {
+    let sql = concat!("SELECT ", hold_columns!(), " FROM credit_holds WHERE user_id = $1 AND n = $2");
+    db.find(sql, &[user.0.into(), n.into()]).await
+}
+
+/// Holds of an account, newest first: those with a smaller number than `before`.
+///
+/// # Errors
+/// [`DbError`].
+pub async fn holds(
+    db: &Db,
+    user: UserRowId,
+    status: Option<HoldStatus>,
+    before: Option<i64>,
+    limit: i64,
+    offset: i64,
+) -> Result<Rows<Hold>, DbError> {
+    let mut values: Vec<Value> =
+        vec![user.0.into(), before.unwrap_or(i64::MAX).into(), (limit + 1).into(), offset.into()];
+    let sql = match status {
+        None => concat!(
+            "SELECT ",
+            hold_columns!(),
+            " FROM credit_holds WHERE user_id = $1 AND n < $2 ORDER BY n DESC LIMIT $3 OFFSET $4"
+        ),
+        // Says what the index on open holds says, so that it is used.
+        Some(HoldStatus::Open) => concat!(
+            "SELECT ",
+            hold_columns!(),
+            " FROM credit_holds WHERE user_id = $1 AND n < $2 AND status = 'open' ORDER BY n DESC LIMIT $3 OFFSET $4"
+        ),
+        Some(_) => concat!(
+            "SELECT ",
+            hold_columns!(),
+            " FROM credit_holds WHERE user_id = $1 AND n < $2 AND status = $5 ORDER BY n DESC LIMIT $3 OFFSET $4"
+        ),
+    };
+    let named = status.filter(|status| *status != HoldStatus::Open);
+    values.extend(named.map(|status| Value::from(status.as_str())));
+    db.page(sql, values, limit).await
+}
+
+/// What an account's balance was at an instant, and what of it was held.
+///
+/// # Errors
+/// [`DbError`].
+pub async fn balance_at(db: &Db, user: UserRowId, at: Timestamp) -> Result<(Credits, Credits), DbError> {
+    let (_, last) = seq_range(db, user, None, Some(at)).await?;
+    let balance = db
+        .find::<i64>(
+            "SELECT balance_after FROM credit_entries WHERE user_id = $1 AND seq = $2",
+            &[user.0.into(), last.into()],
+        )
+        .await?;
+    let held = db
+        .find::<i64>(
+            "SELECT CAST(coalesce(sum(amount), 0) AS BIGINT) FROM credit_holds WHERE user_id = $1 \
+             AND created_at <= $2 AND expires_at > $2 AND (settled_at IS NULL OR settled_at > $2)",
+            &[user.0.into(), at.micros().into()],
+        )
+        .await?;
+    Ok((Credits::from_micro(balance.unwrap_or(0)), Credits::from_micro(held.unwrap_or(0))))
+}
+
 /// Accounts that have expiries to be written down at `now`, at most `limit` of them.
 ///
 /// # Errors
 /// [`DbError`].
 pub async fn due(db: &Db, now: Timestamp, limit: i64) -> Result<Vec<UserRowId>, DbError> {
     let sql = "SELECT DISTINCT user_id FROM (SELECT user_id FROM credit_expiries WHERE expires_at <= $1 \
-               ORDER BY expires_at LIMIT $2) AS soonest";
+               ORDER BY expires_at LIMIT $2) AS soonest UNION SELECT user_id FROM (SELECT user_id FROM credit_holds \
+               WHERE status = 'open' AND expires_at <= $1 ORDER BY expires_at LIMIT $2) AS ended";
     let users = db.query::<i64>(sql, vec![now.micros().into(), limit.into()]).await?;
     Ok(users.into_iter().map(UserRowId).collect())
 }

@@ -1,10 +1,15 @@
 //! How the ledger shows itself in answers.
 
+use super::context::Scope;
+use super::hold::{Hold, HoldStatus, OnExpiry};
 use super::model::{Account, Entry, EntryKind, Grant, Source};
-use kernel::{Credits, ExternalId, GrantId, JsonObject, Timestamp, TransactionId, UserRowId};
+use crate::auth::grants::UserRef;
+use kernel::{Credits, ExternalId, GrantId, HoldId, JsonObject, Timestamp, TransactionId, UserRowId};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+/// How many scopes the balance names at most.
+const SCOPED_MAX: usize = 100;
 /// How many coming expiries the balance names at most.
 const EXPIRING_MAX: usize = 100;
 
@@ -38,9 +43,13 @@ pub struct TransactionView {
     /// The caller's reference.
     #[schema(max_length = 255)]
     reference_id: Option<String>,
-    /// The transaction that this one takes back.
+    /// The transaction that this one takes back or corrects; of a `reversal`, the one that issued the grant.
     #[serde(skip_serializing_if = "Option::is_none")]
     reverses: Option<TransactionId>,
+    /// The hold that this one charged.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 43)]
+    hold_id: Option<String>,
     /// The caller's words.
     #[schema(max_length = 1000)]
     description: Option<String>,
@@ -69,6 +78,7 @@ impl TransactionView {
             usage_record_id: entry.cause.usage_record_id,
             reference_id: entry.cause.reference_id.clone(),
             reverses: entry.cause.reverses.map(|seq| TransactionId { user: entry.user, seq }),
+            hold_id: entry.cause.hold_id.clone(),
             description: entry.description.clone(),
             metadata: entry.metadata.clone(),
             created_at: entry.created_at,
@@ -142,17 +152,35 @@ pub struct BalanceAnswer {
 /// A balance in parts.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct BalanceView {
-    /// What can be spent now.
+    /// What can be spent now, on anything: 0 where the account owes more than its limit.
     available: Credits,
     /// What open holds have set aside.
     held: Credits,
-    /// What is left in all unexpired grants, those not yet effective included.
+    /// What is left in all unexpired grants, those not yet effective included, less what is owed.
     total: Credits,
-    /// All that was ever given.
-    credits_total: Credits,
+    /// All that was ever given; not said of an instant before the last change.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    credits_total: Option<Credits>,
+    /// How far below zero the account may go; not said of an instant before the last change.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    credit_limit: Option<Credits>,
+    /// What was spent of the credit limit and not paid back.
+    owed: Credits,
+    /// What can be spent now on some things only, one row per scope; at most 100.
+    #[schema(max_items = 100)]
+    scoped: Vec<ScopedView>,
     /// What ends, soonest first; at most 100.
     #[schema(max_items = 100)]
     expiring: Vec<Expiring>,
+}
+
+/// Credits that can be spent on some things only.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ScopedView {
+    /// What on.
+    scope: Scope,
+    /// How many.
+    available: Credits,
 }
 
 /// Credits that end.
@@ -170,6 +198,8 @@ impl BalanceView {
     /// Shows an account at `now`.
     #[must_use]
     pub fn new(account: &Account, now: Timestamp) -> Self {
+        let now = account.time(now);
+        let account = &*account.at(now);
         let mut expiring: Vec<Expiring> = account
             .grants
             .iter()
@@ -184,11 +214,55 @@ impl BalanceView {
         Self {
             available: account.available(now),
             held: account.held,
-            total: account.total(now),
-            credits_total: account.credits_total,
+            total: account.balance,
+            credits_total: Some(account.credits_total),
+            credit_limit: Some(account.credit_limit),
+            owed: Credits::from_micro(account.owed()),
+            scoped: scoped(account, now),
             expiring,
         }
     }
+}
+
+impl BalanceView {
+    /// What an account was worth, and what of it was held.
+    #[must_use]
+    pub fn of_past(balance: Credits, held: Credits) -> Self {
+        let available = Credits::from_micro(balance.micro() - held.micro()).max(Credits::ZERO);
+        Self {
+            available,
+            held,
+            total: balance,
+            credits_total: None,
+            credit_limit: None,
+            owed: (-balance).max(Credits::ZERO),
+            scoped: Vec::new(),
+            expiring: Vec::new(),
+        }
+    }
+
+    /// What can be spent, on anything.
+    #[must_use]
+    pub const fn available(&self) -> Credits {
+        self.available
+    }
+}
+
+/// What can be spent on some things only, scope by scope in the order of spending.
+fn scoped(account: &Account, now: Timestamp) -> Vec<ScopedView> {
+    let mut found: Vec<ScopedView> = Vec::new();
+    for grant in account.grants.iter().filter(|grant| grant.usable(now) && grant.free() > 0) {
+        let Some(scope) = grant.scope.as_deref() else { continue };
+        match found.iter_mut().find(|view| view.scope == *scope) {
+            Some(view) => view.available = Credits::from_micro(view.available.micro() + grant.free()),
+            None => {
+                let available = Credits::from_micro(grant.free());
+                found.push(ScopedView { scope: scope.clone(), available });
+            }
+        }
+        found.truncate(SCOPED_MAX);
+    }
+    found
 }
 
 /// A grant.
@@ -213,6 +287,24 @@ pub struct GrantView {
     expires_at: Option<Timestamp>,
     /// Whether its time is over.
     expired: bool,
+    /// What it can be spent on; anything when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    scope: Option<Scope>,
+    /// What of it lives on after its end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rollover: Option<RolloverView>,
+    /// Whether what was left of it was taken back.
+    voided: bool,
+}
+
+/// What of a grant lives on after its end, once.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct RolloverView {
+    /// How many credits at most.
+    max: Credits,
+    /// For how many days.
+    #[schema(minimum = 1, maximum = 36_500)]
+    days: i64,
 }
 
 impl GrantView {
@@ -230,6 +322,135 @@ impl GrantView {
             effective_at: grant.effective_at,
             expires_at: grant.expires_at,
             expired,
+            scope: grant.scope.as_deref().cloned(),
+            rollover: grant
+                .rollover
+                .map(|rollover| RolloverView { max: Credits::from_micro(rollover.max), days: rollover.days }),
+            voided: grant.voided,
+        }
+    }
+}
+
+/// A hold.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct HoldView {
+    /// The public id.
+    hold_id: HoldId,
+    /// Whose it is.
+    user_id: ExternalId,
+    /// How it stands.
+    status: HoldStatus,
+    /// What is set aside, or was until it was settled.
+    amount: Credits,
+    /// What the work has cost so far.
+    ticked: Credits,
+    /// What was charged.
+    captured: Credits,
+    /// What a capture asked for in vain.
+    short_by: Credits,
+    /// What becomes of it when nobody settles it.
+    on_expiry: OnExpiry,
+    /// When it was made.
+    created_at: Timestamp,
+    /// The first instant at which it is no longer open.
+    expires_at: Timestamp,
+    /// When it was settled.
+    settled_at: Option<Timestamp>,
+    /// The transaction that charged it.
+    transaction_id: Option<TransactionId>,
+    /// The model that it is for.
+    #[schema(max_length = 200)]
+    model_name: Option<String>,
+    /// What the product calls it.
+    #[schema(max_length = 100)]
+    feature: Option<String>,
+    /// The session.
+    #[schema(max_length = 255)]
+    session_id: Option<String>,
+    /// The tags.
+    #[schema(max_items = 20)]
+    tags: Vec<String>,
+    /// The caller's words.
+    #[schema(max_length = 1000)]
+    description: Option<String>,
+    /// The caller's data.
+    metadata: JsonObject,
+}
+
+impl HoldView {
+    /// Shows a hold.
+    #[must_use]
+    pub fn new(hold: &Hold, user: &UserRef) -> Self {
+        let settled = hold.settled.as_ref();
+        let seq = settled.and_then(|settled| settled.entry_seq);
+        Self {
+            hold_id: hold.id(user.row),
+            user_id: user.auth0_id.clone(),
+            status: hold.status,
+            amount: hold.amount,
+            ticked: hold.ticked,
+            captured: settled.map_or(Credits::ZERO, |settled| settled.captured),
+            short_by: settled.map_or(Credits::ZERO, |settled| settled.short_by),
+            on_expiry: hold.on_expiry,
+            created_at: hold.created_at,
+            expires_at: hold.expires_at,
+            settled_at: settled.map(|settled| settled.at),
+            transaction_id: seq.map(|seq| TransactionId { user: user.row, seq }),
+            model_name: hold.context.model.clone(),
+            feature: hold.context.feature.clone(),
+            session_id: hold.context.session.clone(),
+            tags: hold.context.tags.clone(),
+            description: hold.description.clone(),
+            metadata: hold.metadata.clone(),
+        }
+    }
+}
+
+/// The answer about a hold that was made, changed or settled.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct HoldAnswer {
+    /// Always true.
+    success: bool,
+    /// Always `success`.
+    #[schema(max_length = 20)]
+    status: &'static str,
+    /// One sentence for people.
+    #[schema(max_length = 300)]
+    message: &'static str,
+    /// When the answer was made; of a settled hold, when it was settled.
+    timestamp: Timestamp,
+    /// The hold's id.
+    hold_id: HoldId,
+    /// What can be spent now; absent once the hold is settled, so that asking again is answered alike.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    available: Option<Credits>,
+    /// The hold.
+    data: HoldView,
+    /// The transaction that charged it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    transaction: Option<TransactionView>,
+}
+
+impl HoldAnswer {
+    /// Answers about a hold.
+    #[must_use]
+    pub fn new(
+        message: &'static str,
+        hold: &Hold,
+        entry: Option<&Entry>,
+        available: Credits,
+        user: &UserRef,
+        now: Timestamp,
+    ) -> Self {
+        Self {
+            success: true,
+            status: "success",
+            message,
+            timestamp: hold.settled.map_or(now, |settled| settled.at),
+            hold_id: hold.id(user.row),
+            available: hold.settled.is_none().then_some(available),
+            data: HoldView::new(hold, user),
+            transaction: entry.map(|entry| TransactionView::new(entry, &user.auth0_id)),
         }
     }
 }

@@ -220,17 +220,27 @@ impl From<Rejection> for ApiError {
         };
         match rejection {
             Rejection::UnknownAccount => Self::new(StatusCode::NOT_FOUND, "UserNotFoundException", message),
-            Rejection::Insufficient { available, required } => {
+            Rejection::Insufficient { available, required, .. } => {
                 Self::new(StatusCode::BAD_REQUEST, "InsufficientCreditsException", message)
                     .detail("available", json!(available))
                     .detail("required", json!(required))
             }
-            Rejection::UnknownTransaction(_) => Self::not_found(message),
-            Rejection::ReferenceTaken { .. } | Rejection::TooManyGrants => Self::conflict(message),
+            Rejection::LimitExceeded(denial) => Self::from(&*denial),
+            Rejection::UnknownTransaction(_) | Rejection::UnknownHold(_) | Rejection::UnknownGrant => {
+                Self::not_found(message)
+            }
+            Rejection::ReferenceTaken { .. }
+            | Rejection::TooManyGrants
+            | Rejection::TooManyHolds
+            | Rejection::NothingToVoid
+            | Rejection::GrantHeld { .. }
+            | Rejection::HoldSettled { .. } => Self::conflict(message),
             Rejection::TooMuch
             | Rejection::ForeignUsage
             | Rejection::NotRefundable(_)
             | Rejection::RefundExceeds { .. }
+            | Rejection::RolloverWithoutEnd
+            | Rejection::TickFalls { .. }
             | Rejection::BadPeriod => of_field(&message),
         }
     }
@@ -246,6 +256,11 @@ impl From<WriteError> for ApiError {
                 let mut error = Self::user_not_found(id.as_str());
                 error.message = format!("records[{at}].user_id: User not found: {id}");
                 error
+            }
+            WriteError::Charge(place, refusal) => {
+                let refusal = Self::from(*refusal);
+                let place = format!("charges[{place}]");
+                Self { message: format!("{place}: {}", refusal.message), ..refusal }
             }
             WriteError::UnknownSession => {
                 Self::new(StatusCode::NOT_FOUND, "SessionNotFoundException", error.to_string())

@@ -2,9 +2,13 @@
 
 use crate::app::App;
 use crate::auth::api as auth;
+use crate::charges::{api as charges, batch as charge_batch, rerate};
 use crate::config::CorsOrigins;
+use crate::credits::verify::watch;
+use crate::credits::{corrections, explain, holds_api as holds};
 use crate::files::{api as files, direct, serve, upload};
 use crate::http::{ApiError, around, docs};
+use crate::prices::{api as prices, intake, quotes};
 use crate::sessions::{api as sessions, memory, messages, search};
 use crate::{
     credits::api as credits, live::api as live, ops, usage::api as usage, usage::batch, users::api as users,
@@ -41,6 +45,20 @@ pub fn table() -> (Router<Arc<App>>, OpenApi) {
         .routes(routes!(credits::create_grant, credits::list_grants))
         .routes(routes!(credits::get_balance))
         .routes(routes!(credits::list_transactions))
+        .routes(routes!(explain::explain_transaction))
+        .routes(routes!(corrections::adjust_credits))
+        .routes(routes!(corrections::void_grant))
+        .routes(routes!(corrections::set_credit_limit))
+        .routes(routes!(holds::create_hold, holds::list_holds))
+        .routes(routes!(holds::get_hold))
+        .routes(routes!(holds::tick_hold))
+        .routes(routes!(holds::extend_hold))
+        .routes(routes!(holds::capture_hold))
+        .routes(routes!(holds::release_hold))
+        .routes(routes!(charges::create_charge))
+        .routes(routes!(charge_batch::create_charges))
+        .routes(routes!(rerate::rerate_usage))
+        .routes(routes!(watch::verify_ledger, watch::get_ledger_verification))
         .routes(routes!(sessions::create_session, sessions::list_sessions))
         .routes(routes!(sessions::get_session, sessions::update_session, sessions::delete_session))
         .routes(routes!(sessions::set_session_status))
@@ -60,6 +78,10 @@ pub fn table() -> (Router<Arc<App>>, OpenApi) {
         .routes(routes!(files::download_file))
         .routes(routes!(direct::create_upload_url))
         .routes(routes!(direct::complete_upload))
+        .routes(routes!(prices::list_prices))
+        .routes(routes!(intake::import_prices))
+        .routes(routes!(prices::get_price, prices::put_price))
+        .routes(routes!(quotes::get_quote))
         .routes(routes!(serve::get_local_file, serve::put_local_file))
         .split_for_parts();
     (router, docs::complete(document))

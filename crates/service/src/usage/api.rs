@@ -191,7 +191,9 @@ pub struct UsageView {
 }
 
 impl UsageView {
-    fn new(record: UsageRecord, user_id: &ExternalId) -> Self {
+    /// Shows a record.
+    #[must_use]
+    pub fn new(record: UsageRecord, user_id: &ExternalId) -> Self {
         let facts = Arc::unwrap_or_clone(record.facts);
         Self {
             id: record.id,

@@ -159,13 +159,7 @@ impl Sorted {
         for (place, request) in read {
             let user = match own {
                 Some(_) => own_user(caller, users.values().next(), request.user_id.as_ref())?,
-                None => match &request.user_id {
-                    Some(key) => users
-                        .get(key)
-                        .cloned()
-                        .ok_or_else(|| ApiError::user_not_found(key.as_external().as_str())),
-                    None => Err(ApiError::invalid(["body", "user_id"], "Field required in a batch")),
-                },
+                None => named_user(&users, request.user_id.as_ref()),
             };
             match user.and_then(|user| request.into_new(user, now)) {
                 Ok(new) => good.push((place, new)),
@@ -178,8 +172,20 @@ impl Sorted {
     }
 }
 
+/// The user that a record of a batch names.
+///
+/// # Errors
+/// 400 where it names none, 404 where there is none.
+pub fn named_user(users: &BTreeMap<UserKey, UserRef>, named: Option<&UserKey>) -> Result<UserRef, ApiError> {
+    let key = named.ok_or_else(|| ApiError::invalid(["body", "user_id"], "Field required in a batch"))?;
+    users.get(key).cloned().ok_or_else(|| ApiError::user_not_found(key.as_external().as_str()))
+}
+
 /// The plain user itself; a record that names another refuses the whole request.
-fn own_user(
+///
+/// # Errors
+/// 403; within, 404 where the user is not there.
+pub fn own_user(
     caller: &Caller,
     own: Option<&UserRef>,
     named: Option<&UserKey>,

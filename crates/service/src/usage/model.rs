@@ -1,5 +1,6 @@
 //! Usage records. No I/O. What a record says is shared, so that passing it on copies nothing.
 
+use crate::charges::ChargeMark;
 use crate::db::{DbError, FromRow, Row, Weigh};
 use kernel::{Credits, ExternalId, JsonObject, Timestamp, UserRowId};
 use std::sync::Arc;
@@ -73,6 +74,8 @@ pub struct UsageRecord {
     pub event_id: Option<String>,
     /// What it says.
     pub facts: Arc<UsageFacts>,
+    /// How it was paid for, where it was charged.
+    pub charge: Option<ChargeMark>,
 }
 
 /// Write records, all or each on its own.
@@ -100,7 +103,8 @@ macro_rules! usage_columns {
     () => {
         "id, user_id, created_at, recorded_at, event_type, endpoint, session_id, trace_id, credits_charged, \
          cost_usd, calculation_method, tokens_used, prompt_tokens, completion_tokens, model_name, provider, \
-         tool_name, operation_name, billing_metadata, request_data, response_data, event_id"
+         tool_name, operation_name, billing_metadata, request_data, response_data, event_id, \
+         charge_status, charge_seq, credits_due, pools"
     };
 }
 pub(crate) use usage_columns;
@@ -132,8 +136,19 @@ impl FromRow for UsageRecord {
                 response_data: JsonObject::from_stored(row.text(20)?),
             }),
             event_id: row.optional_text(21)?,
+            charge: charge(row)?,
         })
     }
+}
+
+fn charge(row: &Row<'_>) -> Result<Option<ChargeMark>, DbError> {
+    let Some(status) = row.optional_text(22)? else { return Ok(None) };
+    Ok(Some(ChargeMark {
+        status: status.parse().map_err(|rule| DbError::Internal(format!("charge_status {rule}")))?,
+        entry_seq: row.optional_int(23)?,
+        due: row.optional_int(24)?.map(Credits::from_micro),
+        pools: row.optional_text(25)?,
+    }))
 }
 
 impl Weigh for UsageRecord {

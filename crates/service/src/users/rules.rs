@@ -45,7 +45,7 @@ pub enum Rejection {
 }
 
 /// The users that a batch of commands is about.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Directory {
     /// By external id; `None` is known to be absent.
     pub by_id: HashMap<ExternalId, Option<User>>,

@@ -1,8 +1,9 @@
 //! What can be asked of the writer, and what it answers.
 
 use super::edit::Edit;
-use crate::credits::{self, Entry, LedgerCommand};
-use crate::{sessions, usage, users};
+use crate::credits::hold::Hold;
+use crate::credits::{self, Account, Entry, LedgerCommand};
+use crate::{charges, sessions, usage, users};
 use bytes::Bytes;
 use kernel::{Credits, Timestamp, UserRowId};
 use tokio::sync::OwnedSemaphorePermit;
@@ -20,6 +21,12 @@ pub enum Command {
     Delete(users::Delete),
     /// Record usage.
     Usage(usage::Record),
+    /// Record usage and pay for it.
+    Charge(Box<charges::Charge>),
+    /// The same, many times.
+    Charges(charges::Charges),
+    /// Rate usage that had no price.
+    Rerate(Box<charges::rerate::Rerate>),
     /// Add messages to a session.
     Append(sessions::Append),
     /// Something small.
@@ -38,7 +45,18 @@ pub enum Done {
         /// What can be spent now.
         available: Credits,
     },
-    /// Expiries were written down, or keys forgotten.
+    /// The hold as it now stands, with the entry that charged it.
+    Hold {
+        /// The hold.
+        hold: Box<Hold>,
+        /// The entry that charged it, where anything was.
+        entry: Option<Box<Entry>>,
+        /// What can be spent now, on anything.
+        available: Credits,
+    },
+    /// The account as it now stands.
+    Account(Box<Account>),
+    /// Expiries were written down, keys forgotten, or a charge of nothing was counted.
     Settled,
     /// The user as it now stands.
     User {
@@ -53,6 +71,12 @@ pub enum Done {
     },
     /// What became of each record.
     Usage(Vec<usage::Outcome>),
+    /// What became of the charge.
+    Charged(charges::Charged),
+    /// The usage record as it was rated; nothing where it was rated before.
+    Rerated(Option<usage::UsageRecord>),
+    /// What became of each charge.
+    Charges(Vec<Result<charges::Charged, WriteError>>),
     /// The messages that were added.
     Messages(Vec<sessions::Message>),
     /// The edit was made; the id of its new row, where it made one.
@@ -91,6 +115,9 @@ pub enum WriteError {
     /// A record of an atomic batch is bad: its place, and its user.
     #[error("records[{0}].user_id: User not found: {1}")]
     UsageUser(usize, kernel::ExternalId),
+    /// A charge of an atomic batch is refused: its place, and why.
+    #[error("charges[{0}]: {1}")]
+    Charge(usize, Box<WriteError>),
     /// The session is unknown or deleted.
     #[error("Session not found")]
     UnknownSession,

@@ -156,6 +156,7 @@ fn batches(jobs: &[Job]) -> impl Iterator<Item = &[Job]> {
             rows += match &job.command {
                 Command::Usage(record) => record.records.len(),
                 Command::Append(append) => append.messages.len(),
+                Command::Charges(charges) => charges.charges.len(),
                 _ => 1,
             };
             rows > BATCH_ROWS_MAX
@@ -172,6 +173,9 @@ fn lane_of(command: &Command) -> usize {
     let hasher = BuildHasherDefault::<DefaultHasher>::default();
     let hash = match command {
         Command::Ledger(user, _) => hasher.hash_one(user),
+        Command::Rerate(rerate) => hasher.hash_one(rerate.user),
+        Command::Charge(charge) => hasher.hash_one(charge.new.user),
+        Command::Charges(charges) => hasher.hash_one(charges.charges.first().map(|charge| charge.new.user)),
         Command::Usage(record) => hasher.hash_one(record.records.first().map(|record| record.user)),
         Command::Ensure(ensure) => hasher.hash_one(&ensure.auth0_id),
         Command::Patch(patch) => hasher.hash_one(&patch.auth0_id),

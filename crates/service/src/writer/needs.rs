@@ -2,8 +2,14 @@
 
 use super::command::{Command, Job};
 use super::ids::Counter;
+use super::plan::Working;
+use crate::charges::Charge;
 use crate::credits::LedgerCommand;
-use kernel::{ExternalId, TransactionId, UserRowId};
+use crate::credits::context::Context;
+use crate::credits::ledger::Measure;
+use crate::limits::{Limit, Wanted, counters_of};
+use kernel::{Credits, ExternalId, GrantId, HoldId, Timestamp, TransactionId, UserRowId};
+use std::sync::Arc;
 
 /// The keys of the rows that a batch looks at. No key stands twice.
 #[derive(Debug, Default)]
@@ -20,6 +26,17 @@ pub struct Needs {
     pub references: Vec<(UserRowId, String)>,
     /// Entries that are to be refunded.
     pub originals: Vec<TransactionId>,
+    /// Holds that are to be settled or ticked.
+    pub holds: Vec<HoldId>,
+    /// Grants that are to be voided.
+    pub grants: Vec<GrantId>,
+    /// What is to be spent, as far as spending limits may be about it: the counters that it moves
+    /// follow from the accounts, once they are loaded.
+    pub spends: Vec<(UserRowId, Context)>,
+    /// Spending limits that the batch itself sets.
+    pub limits: Vec<(UserRowId, Arc<[Limit]>)>,
+    /// Usage records that are to be rated.
+    pub records: Vec<i64>,
     /// Usage records whose owner matters.
     pub usage_ids: Vec<i64>,
     /// Events that may have been recorded.
@@ -66,6 +83,19 @@ impl Needs {
                 }
                 Command::Edit(edit) => needs.fresh.extend(edit.fresh),
                 Command::ForgetKeys(_) => {}
+                Command::Rerate(rerate) => {
+                    needs.accounts.push(rerate.user);
+                    needs.records.push(rerate.record);
+                    needs.originals.extend(rerate.entry);
+                }
+                Command::Charge(charge) => needs.charge(charge),
+                Command::Charges(charges) => {
+                    for charge in &charges.charges {
+                        needs.charge(charge);
+                        // A refusal of one of many is part of the answer, so it must not rest on a memory.
+                        needs.settled.push(charge.new.user);
+                    }
+                }
                 Command::Usage(usage) => {
                     needs.fresh_usage += usage.records.len();
                     for record in &usage.records {
@@ -79,16 +109,61 @@ impl Needs {
         needs
     }
 
+    fn charge(&mut self, charge: &Charge) {
+        let user = charge.new.user;
+        self.accounts.push(user);
+        self.fresh_usage += 1;
+        self.events.extend(charge.new.event_id.clone().map(|event| (user, event)));
+        self.spends.push((user, charge.basis.context.clone()));
+    }
+
     fn ledger(&mut self, user: UserRowId, command: &LedgerCommand) {
         self.accounts.push(user);
         match command {
-            LedgerCommand::Consume(consume) => self.usage_ids.extend(consume.usage_record_id),
+            LedgerCommand::Consume(consume) => {
+                self.usage_ids.extend(consume.usage_record_id);
+                self.spends.push((user, consume.basis.context.clone()));
+            }
+            LedgerCommand::Hold(new) => self.spends.push((user, new.context.clone())),
+            // A hold's own context is known only once it is loaded: `counters` adds it.
+            LedgerCommand::Tick(tick) => self.holds.push(HoldId { user, seq: tick.hold }),
+            LedgerCommand::Capture(capture) => {
+                self.usage_ids.extend(capture.usage_record_id);
+                self.holds.push(HoldId { user, seq: capture.hold });
+            }
+            LedgerCommand::Release(n) => self.holds.push(HoldId { user, seq: *n }),
+            LedgerCommand::Adjust(adjust) => {
+                self.originals.extend(adjust.original);
+                self.usage_ids.extend(adjust.usage_record_id);
+            }
+            LedgerCommand::Void(void) => self.grants.push(GrantId { user, seq: void.grant }),
+            LedgerCommand::SetLimits(limits) => self.limits.push((user, Arc::clone(limits))),
+            LedgerCommand::SetCreditLimit(_) => {}
             LedgerCommand::Issue(issue) => {
                 self.references.extend(issue.reference_id.clone().map(|reference| (user, reference)));
             }
             LedgerCommand::Refund(refund) => self.originals.push(refund.original),
             LedgerCommand::Settle => self.settled.push(user),
         }
+    }
+
+    /// The counters that may be asked: of the limits of each account, and of those that the batch sets.
+    #[must_use]
+    pub fn counters(&self, working: &Working, now: Timestamp) -> Vec<Wanted> {
+        let held = self.holds.iter().filter_map(|id| Some((id.user, &working.holds.get(id)?.context)));
+        let spends = self.spends.iter().map(|(user, context)| (*user, context)).chain(held);
+        let mut wanted: Vec<Wanted> = spends
+            .flat_map(|(user, context)| {
+                let standing = working.accounts.get(&user).map(|account| &account.limits);
+                let set = self.limits.iter().filter(move |(of, _)| *of == user).map(|(_, limits)| limits);
+                let spend = context.spend(Credits::ZERO, Measure::default());
+                let of = move |limits: &Arc<[Limit]>| counters_of(user, limits, &spend, now);
+                standing.into_iter().chain(set).flat_map(of)
+            })
+            .collect();
+        wanted.sort_unstable();
+        wanted.dedup();
+        wanted
     }
 
     fn sort(&mut self) {
@@ -102,6 +177,9 @@ impl Needs {
         unique(&mut self.emails);
         unique(&mut self.references);
         unique(&mut self.originals);
+        unique(&mut self.holds);
+        unique(&mut self.grants);
+        unique(&mut self.records);
         unique(&mut self.usage_ids);
         unique(&mut self.events);
         unique(&mut self.keys);

@@ -3,16 +3,19 @@
 use super::command::{Answer, Command, Done, IdempotencyKey, Job, Reply, WriteError};
 use super::edit::Edit;
 use super::ids::Ids;
-use crate::credits::ledger::{Decision, Facts, Issue, LedgerCommand, Note, Original, Policy};
+use crate::charges::rerate::Rerated;
+use crate::credits::hold::Hold;
+use crate::credits::ledger::{Decision, Facts, Issue, LedgerCommand, Note, Original, Policy, settle};
 use crate::credits::model::Origin;
 use crate::credits::{Account, Entry, EntryKind, Grant, Source, chain, decide};
 use crate::db::DbError;
+use crate::limits::{self, CounterKey, Moves, Used};
 use crate::sessions::{Append, Message, Move};
 use crate::usage::rollup::{self, Key, Sums};
 use crate::usage::{Outcome, Record, UsageRecord};
 use crate::users::{Ensure, User, rules::Directory};
 use bytes::Bytes;
-use kernel::{Credits, Timestamp, TransactionId, UserRowId};
+use kernel::{Credits, GrantId, HoldId, Timestamp, TransactionId, UserRowId};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
@@ -30,7 +33,7 @@ pub struct Rules {
 }
 
 /// The rows that a batch looks at, as they stand.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Working {
     /// Accounts; what was looked for and is absent is not in here.
     pub accounts: HashMap<UserRowId, Account>,
@@ -40,6 +43,16 @@ pub struct Working {
     pub references: HashMap<(UserRowId, String), Entry>,
     /// Entries to refund.
     pub originals: HashMap<TransactionId, Original>,
+    /// Holds that are to be settled or ticked.
+    pub holds: HashMap<HoldId, Hold>,
+    /// Grants that are to be voided.
+    pub grants: HashMap<GrantId, Grant>,
+    /// Entries of holds that were charged, and of events that were.
+    pub entries: HashMap<TransactionId, Entry>,
+    /// What counts under spending limits.
+    pub counters: HashMap<CounterKey, Used>,
+    /// Usage records that are to be rated.
+    pub records: HashMap<i64, UsageRecord>,
     /// Whose a usage record is.
     pub usage_owners: HashMap<i64, UserRowId>,
     /// The record of an event.
@@ -48,6 +61,24 @@ pub struct Working {
     pub sessions: HashSet<i64>,
     /// The answers of idempotency keys, by caller and key.
     pub answers: HashMap<(String, String), StoredAnswer>,
+}
+
+impl Working {
+    /// At most how many entries these jobs write on these accounts.
+    #[must_use]
+    pub fn entries_max(&self, jobs: &[&Job], now: Timestamp) -> usize {
+        let accounts = || self.accounts.values();
+        let due: usize = accounts().map(|account| settle::entries_due(account, account.time(now))).sum();
+        let each = accounts().map(settle::entries_of_command).max().unwrap_or(2);
+        let commands: usize = jobs
+            .iter()
+            .map(|job| match &job.command {
+                Command::Charges(charges) => charges.charges.len(),
+                _ => 1,
+            })
+            .sum();
+        due + commands * each
+    }
 }
 
 /// The first answer to a key.
@@ -60,7 +91,7 @@ pub struct StoredAnswer {
 }
 
 /// What a batch writes. Keys are ordered, so that every writer locks rows in the same order.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Changes {
     /// Users that are made.
     pub new_users: Vec<User>,
@@ -74,10 +105,16 @@ pub struct Changes {
     pub grants: BTreeMap<(UserRowId, i64), Grant>,
     /// Entries, in the order in which they happened.
     pub entries: Vec<Entry>,
+    /// Holds that are made or changed.
+    pub holds: BTreeMap<(UserRowId, i64), Hold>,
+    /// What moves under spending limits.
+    pub moves_of_limits: Moves,
     /// Accounts whose expiries are written down, and up to when.
     pub settled: Vec<(UserRowId, Timestamp)>,
     /// Usage records.
     pub usage: Vec<UsageRecord>,
+    /// Usage records that were rated.
+    pub rerated: Vec<Rerated>,
     /// What their buckets move by.
     pub rollups: BTreeMap<Key, Sums>,
     /// Messages, in the order in which they were added.
@@ -101,6 +138,7 @@ impl Changes {
             && self.accounts.is_empty()
             && self.settled.is_empty()
             && self.usage.is_empty()
+            && self.rerated.is_empty()
             && self.messages.is_empty()
             && self.edits.is_empty()
             && self.answers.is_empty()
@@ -134,7 +172,7 @@ impl Plan<'_> {
                 return Err(DbError::Internal(why.clone()));
             }
         }
-        self.changes.rollups = rollup::of(&self.changes.usage);
+        self.changes.rollups = rollup::of(&self.changes.usage, &self.changes.rerated);
         for (user, read) in &self.changes.accounts {
             if let Some(account) = self.working.accounts.get_mut(user) {
                 account.version = read.map_or(1, |version| version + 1);
@@ -178,6 +216,9 @@ impl Plan<'_> {
                 Ok(self.changed_user(read, user))
             }
             Command::Usage(record) => self.usage(record),
+            Command::Rerate(rerate) => self.rerate(rerate).map(Done::Rerated),
+            Command::Charge(charge) => self.charge(charge).map(Done::Charged),
+            Command::Charges(charges) => self.charges(charges).map(Done::Charges),
             Command::Append(append) => self.append(append),
             Command::Edit(edit) => self.edit(edit),
             Command::ForgetKeys(before) => {
@@ -187,23 +228,44 @@ impl Plan<'_> {
         }
     }
 
-    fn ledger(&mut self, user: UserRowId, command: &LedgerCommand) -> Result<Done, WriteError> {
+    /// Decides a command on one account.
+    ///
+    /// # Errors
+    /// Why it is refused; nothing of it is to be written then.
+    pub fn ledger(&mut self, user: UserRowId, command: &LedgerCommand) -> Result<Done, WriteError> {
         let working = &mut *self.working;
         let account = working.accounts.get_mut(&user).ok_or(crate::credits::Rejection::UnknownAccount)?;
         let read = account.version;
         let now = account.time(self.now);
+        let owner = |id: Option<i64>| id.and_then(|id| working.usage_owners.get(&id).copied());
+        let hold = |n: i64| working.holds.get(&HoldId { user, seq: n });
+        let facts = Facts { counters: Some(&working.counters), ..Facts::default() };
         let facts = match command {
-            LedgerCommand::Consume(consume) => Facts {
-                usage_owner: consume.usage_record_id.and_then(|id| working.usage_owners.get(&id).copied()),
-                ..Facts::default()
-            },
+            LedgerCommand::Consume(consume) => Facts { usage_owner: owner(consume.usage_record_id), ..facts },
             LedgerCommand::Issue(Issue { reference_id: Some(reference), .. }) => {
-                Facts { reference: working.references.get(&(user, reference.clone())), ..Facts::default() }
+                Facts { reference: working.references.get(&(user, reference.clone())), ..facts }
             }
             LedgerCommand::Refund(refund) => {
-                Facts { original: working.originals.get(&refund.original), ..Facts::default() }
+                Facts { original: working.originals.get(&refund.original), ..facts }
             }
-            LedgerCommand::Issue(_) | LedgerCommand::Settle => Facts::default(),
+            LedgerCommand::Adjust(adjust) => Facts {
+                original: adjust.original.and_then(|id| working.originals.get(&id)),
+                usage_owner: owner(adjust.usage_record_id),
+                ..facts
+            },
+            LedgerCommand::Void(void) => {
+                Facts { grant: working.grants.get(&GrantId { user, seq: void.grant }), ..facts }
+            }
+            LedgerCommand::Tick(tick) => Facts { hold: hold(tick.hold), ..facts },
+            LedgerCommand::Capture(capture) => {
+                Facts { hold: hold(capture.hold), usage_owner: owner(capture.usage_record_id), ..facts }
+            }
+            LedgerCommand::Release(n) => Facts { hold: hold(*n), ..facts },
+            LedgerCommand::Issue(_)
+            | LedgerCommand::Hold(_)
+            | LedgerCommand::SetCreditLimit(_)
+            | LedgerCommand::SetLimits(_)
+            | LedgerCommand::Settle => facts,
         };
         let decision = decide(account, command, &facts, now, self.rules.ledger)?;
         let available = account.available(now);
@@ -213,31 +275,45 @@ impl Plan<'_> {
         if matches!(command, LedgerCommand::Settle) {
             self.changes.settled.push((user, now));
         }
-        let written = self.write(user, Some(read), decision).map_err(internal)?;
-        Ok(match written {
-            Some(entry) if !matches!(command, LedgerCommand::Settle) => {
-                Done::Entry { entry: Box::new(entry), available }
+        let hold = decision.hold.clone();
+        let entry = self.write(user, Some(read), decision).map_err(internal)?;
+        if let Some(hold) = hold {
+            let seq = hold.settled.and_then(|settled| settled.entry_seq);
+            let entry = seq.and_then(|seq| self.working.entries.get(&TransactionId { user, seq }));
+            return Ok(Done::Hold { hold: Box::new(hold), entry: entry.cloned().map(Box::new), available });
+        }
+        Ok(match (command, entry) {
+            (LedgerCommand::SetCreditLimit(_) | LedgerCommand::SetLimits(_), _) => {
+                let account = self.working.accounts.get(&user).cloned();
+                account.map_or(Done::Settled, |account| Done::Account(Box::new(account)))
             }
-            _ => Done::Settled,
+            (_, Some(entry)) => Done::Entry { entry: Box::new(entry), available },
+            (_, None) => Done::Settled,
         })
     }
 
-    /// Seals what the ledger decided, and notes it as changes; gives back the last entry.
+    /// What the user can spend now, on anything.
+    #[must_use]
+    pub fn available(&self, user: UserRowId) -> Credits {
+        self.working.accounts.get(&user).map_or(Credits::ZERO, |account| account.available(self.now))
+    }
+
+    /// Seals what the ledger decided, and notes it as changes; gives back the command's own entry.
     fn write(
         &mut self,
         user: UserRowId,
         read: Option<i64>,
         decision: Decision,
     ) -> Result<Option<Entry>, DbError> {
-        if decision.entries.is_empty() {
+        if !decision.changed {
             return Ok(None);
         }
         self.changes.accounts.entry(user).or_insert(read);
         let Some(account) = self.working.accounts.get_mut(&user) else { return Ok(None) };
-        let mut last = None;
+        let mut own = None;
         let issued: Vec<i64> =
             decision.entries.iter().filter(|entry| entry.grant.is_some()).map(|entry| entry.seq).collect();
-        for mut entry in decision.entries {
+        for (place, mut entry) in decision.entries.into_iter().enumerate() {
             entry.id = self.ids.entries.take()?;
             entry.prev_hash = account.head;
             entry.hash = chain::hash(&entry);
@@ -245,25 +321,35 @@ impl Plan<'_> {
             if let Some(reference) = &entry.cause.reference_id {
                 self.working.references.insert((user, reference.clone()), entry.clone());
             }
-            if let Some(original) = entry
-                .cause
-                .reverses
-                .and_then(|seq| self.working.originals.get_mut(&TransactionId { user, seq }))
+            if let (EntryKind::Refund, Some(seq)) = (entry.kind, entry.cause.reverses)
+                && let Some(original) = self.working.originals.get_mut(&TransactionId { user, seq })
             {
                 original.refunded = Credits::from_micro(original.refunded.micro() + entry.amount.micro());
             }
-            last = Some(entry.clone());
+            if entry.cause.hold_id.is_some() {
+                self.working.entries.insert(entry.transaction_id(), entry.clone());
+            }
+            if decision.own == Some(place) {
+                own = Some(entry.clone());
+            }
             self.changes.entries.push(entry);
         }
         for grant in decision.grants {
             let key = (user, grant.seq);
+            self.working.grants.insert(grant.id(user), grant.clone());
             if issued.contains(&grant.seq) || self.changes.new_grants.contains_key(&key) {
                 self.changes.new_grants.insert(key, grant);
             } else {
                 self.changes.grants.insert(key, grant);
             }
         }
-        Ok(last)
+        for hold in decision.holds {
+            self.working.holds.insert(hold.id(user), hold.clone());
+            self.changes.holds.insert((user, hold.n), hold);
+        }
+        limits::apply(&mut self.working.counters, &decision.moves);
+        self.changes.moves_of_limits.add(&decision.moves);
+        Ok(own)
     }
 
     fn ensure(&mut self, ensure: &Ensure) -> Result<Done, WriteError> {
@@ -300,6 +386,8 @@ impl Plan<'_> {
             priority: 0,
             effective_at: None,
             expires_at: self.rules.welcome_life.map(|life| self.now.plus(life)),
+            scope: None,
+            rollover: None,
             reference_id: None,
             note: Note {
                 description: Some("Welcome credits".to_owned()),
@@ -366,6 +454,7 @@ impl Plan<'_> {
                 recorded_at: self.now,
                 event_id: new.event_id.clone(),
                 facts: new.facts.clone(),
+                charge: None,
             };
             self.working.events.extend(event.map(|event| (event, written.clone())));
             self.changes.usage.push(written.clone());
@@ -374,7 +463,9 @@ impl Plan<'_> {
         Ok(Done::Usage(outcomes))
     }
 
-    fn is_open(&self, user: UserRowId) -> bool {
+    /// Whether the user is there and not deleted.
+    #[must_use]
+    pub fn is_open(&self, user: UserRowId) -> bool {
         self.working.accounts.get(&user).is_some_and(|account| !account.closed)
     }
 
@@ -409,7 +500,8 @@ impl Plan<'_> {
     }
 }
 
-fn internal(error: DbError) -> WriteError {
+/// A bug, for whoever asked.
+pub fn internal(error: DbError) -> WriteError {
     WriteError::Internal(error.to_string())
 }
 

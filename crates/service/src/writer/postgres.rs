@@ -15,7 +15,7 @@ use crate::db::postgres::Postgres;
 use crate::db::{DbError, write};
 use crate::live::Live;
 use crate::measure;
-use crate::{sessions, usage, users};
+use crate::{limits, sessions, usage, users};
 use deadpool_postgres::Object;
 use futures_util::FutureExt as _;
 use kernel::{Clock, UserRowId};
@@ -163,9 +163,8 @@ impl Lane {
     ) -> Result<Vec<Checked>, DbError> {
         let (mut working, remembered) = self.load(connection, needs, trust).await?;
         let now = self.clock.now();
-        let grants = working.accounts.values().flat_map(|account| &account.grants);
-        let due = grants.filter(|grant| grant.expired(now)).count();
-        self.reserve(needs, jobs.len() + due).await?;
+        working.counters = limits::engine::postgres::load(connection, &needs.counters(&working, now)).await?;
+        self.reserve(needs, working.entries_max(jobs, now)).await?;
         let mut plan = Plan {
             working: &mut working,
             ids: &mut self.ids,
@@ -180,6 +179,7 @@ impl Lane {
         writes.extend(credits::engine::postgres::writes(&changes, &working));
         writes.extend(usage::engine::postgres::writes(&changes));
         writes.extend(sessions::engine::postgres::writes(&changes));
+        writes.extend(limits::engine::postgres::writes(&changes.moves_of_limits));
         for edit in &changes.edits {
             writes.extend(edit.statements.iter().enumerate().map(write::Write::of_edit));
         }
@@ -199,7 +199,7 @@ impl Lane {
         self.remember(working.accounts);
         self.live.touched(&changes);
         let unsure = |reply: &Result<Reply, WriteError>| match reply {
-            Err(WriteError::Credits(_) | WriteError::UsageUser(..)) => remembered,
+            Err(WriteError::Credits(_) | WriteError::UsageUser(..) | WriteError::Charge(..)) => remembered,
             // Users and addresses are read one after the other. Another replica may have made the very
             // user in between; read once more, it is there with its address.
             Err(WriteError::Users(users::Rejection::EmailTaken)) => trust == Trust::Memory,

@@ -12,7 +12,7 @@ use crate::credits::memory::Accounts;
 use crate::db::DbError;
 use crate::live::Live;
 use crate::measure;
-use crate::{credits, db, sessions, usage, users};
+use crate::{credits, db, limits, sessions, usage, users};
 use kernel::Clock;
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -100,12 +100,8 @@ impl Engine {
         let needs = Needs::of(&jobs);
         let mut working = self.load(&needs)?;
         let now = self.clock.now();
-        let due: usize = working
-            .accounts
-            .values()
-            .map(|account| account.grants.iter().filter(|grant| grant.expired(now)).count())
-            .sum();
-        self.reserve(&needs, jobs.len() + due)?;
+        working.counters = limits::engine::sqlite::load(&self.connection, &needs.counters(&working, now))?;
+        self.reserve(&needs, working.entries_max(&jobs, now))?;
         let mut plan = Plan {
             working: &mut working,
             ids: &mut self.ids,
@@ -175,6 +171,7 @@ impl Engine {
         credits::engine::sqlite::write(&transaction, changes, working)?;
         usage::engine::sqlite::write(&transaction, changes)?;
         sessions::engine::sqlite::write(&transaction, changes)?;
+        limits::engine::sqlite::write(&transaction, &changes.moves_of_limits)?;
         for edit in &changes.edits {
             run_edit(&transaction, edit)?;
         }

@@ -16,6 +16,7 @@ mod matrix;
 mod memory;
 mod messages;
 mod paging;
+mod prices;
 mod search;
 mod service;
 mod sessions;

@@ -1,17 +1,18 @@
 //! Accounts, grants and entries on SQLite.
 
-use crate::credits::chain::{funded_by_text, grant_terms_text};
+use crate::credits::chain::{basis_text, funded_by_text, grant_terms_text};
+use crate::credits::hold::Hold;
 use crate::credits::ledger::Original;
-use crate::credits::store::{account_columns, entry_columns, grant_columns};
+use crate::credits::store::{account_columns, entry_columns, grant_columns, hold_columns};
 use crate::credits::{Account, Entry, EntryKind, Grant};
 use crate::db::{DbError, FromRow, Row};
 use crate::writer::needs::Needs;
 use crate::writer::plan::{Changes, Working};
 use crate::writer::sqlite::exactly_one;
-use kernel::{Credits, Timestamp, UserRowId};
+use kernel::{Credits, Timestamp, TransactionId, UserRowId};
 use rusqlite::{CachedStatement, Connection, Params, ToSql, params, params_from_iter};
 
-/// Loads one account with its open grants.
+/// Loads one account with its open grants and holds.
 ///
 /// # Errors
 /// [`DbError`].
@@ -29,6 +30,14 @@ pub fn account(connection: &Connection, user: UserRowId) -> Result<Option<Accoun
     ))?;
     account.grants = all::<Grant>(&mut select, [user.0])?;
     account.grants.sort_by_key(Grant::order);
+    if account.held > Credits::ZERO {
+        let mut select = connection.prepare_cached(concat!(
+            "SELECT ",
+            hold_columns!(),
+            " FROM credit_holds WHERE user_id = ?1 AND status = 'open'"
+        ))?;
+        all::<Hold>(&mut select, [user.0])?.into_iter().for_each(|hold| account.insert_hold(hold));
+    }
     Ok(Some(account))
 }
 
@@ -48,13 +57,31 @@ pub fn load(connection: &Connection, needs: &Needs, working: &mut Working) -> Re
             working.references.insert((*user, reference.clone()), entry);
         }
     }
-    for id in &needs.originals {
+    for id in &needs.holds {
         let mut select = connection.prepare_cached(concat!(
             "SELECT ",
-            entry_columns!(),
-            " FROM credit_entries WHERE user_id = ?1 AND seq = ?2"
+            hold_columns!(),
+            " FROM credit_holds WHERE user_id = ?1 AND n = ?2"
         ))?;
-        let Some(entry) = first::<Entry>(&mut select, params![id.user.0, id.seq])? else { continue };
+        let Some(hold) = first::<Hold>(&mut select, params![id.user.0, id.seq])? else { continue };
+        if let Some(seq) = hold.settled.and_then(|settled| settled.entry_seq) {
+            let id = TransactionId { user: id.user, seq };
+            working.entries.extend(entry(connection, id)?.map(|entry| (id, entry)));
+        }
+        working.holds.insert(*id, hold);
+    }
+    for id in &needs.grants {
+        let mut select = connection.prepare_cached(concat!(
+            "SELECT ",
+            grant_columns!(),
+            " FROM credit_grants WHERE user_id = ?1 AND seq = ?2"
+        ))?;
+        working
+            .grants
+            .extend(first::<Grant>(&mut select, params![id.user.0, id.seq])?.map(|grant| (*id, grant)));
+    }
+    for id in &needs.originals {
+        let Some(entry) = entry(connection, *id)? else { continue };
         let refunded: i64 = connection
             .prepare_cached(
                 "SELECT coalesce(sum(e.amount), 0) FROM credit_refunds r \
@@ -76,6 +103,19 @@ pub fn load(connection: &Connection, needs: &Needs, working: &mut Working) -> Re
     Ok(())
 }
 
+/// One entry.
+///
+/// # Errors
+/// [`DbError`].
+pub fn entry(connection: &Connection, id: TransactionId) -> Result<Option<Entry>, DbError> {
+    let mut select = connection.prepare_cached(concat!(
+        "SELECT ",
+        entry_columns!(),
+        " FROM credit_entries WHERE user_id = ?1 AND seq = ?2"
+    ))?;
+    first::<Entry>(&mut select, params![id.user.0, id.seq])
+}
+
 /// Writes what a batch did to the ledger.
 ///
 /// # Errors
@@ -84,6 +124,7 @@ pub fn write(connection: &Connection, changes: &Changes, working: &Working) -> R
     write_accounts(connection, changes, working)?;
     write_grants(connection, changes)?;
     write_entries(connection, changes)?;
+    write_holds(connection, changes)?;
     for (user, now) in &changes.settled {
         connection
             .prepare_cached("DELETE FROM credit_expiries WHERE expires_at <= ?1 AND user_id = ?2")?
@@ -95,7 +136,7 @@ pub fn write(connection: &Connection, changes: &Changes, working: &Working) -> R
 fn write_accounts(connection: &Connection, changes: &Changes, working: &Working) -> Result<(), DbError> {
     for (user, read) in &changes.accounts {
         let Some(account) = working.accounts.get(user) else { continue };
-        let row: [&dyn ToSql; 9] = [
+        let row: [&dyn ToSql; 13] = [
             &user.0,
             &account.version,
             &account.seq,
@@ -105,20 +146,24 @@ fn write_accounts(connection: &Connection, changes: &Changes, working: &Working)
             &account.head,
             &account.closed,
             &account.updated_at.micros(),
+            &account.credit_limit.micro(),
+            &account.hold_seq,
+            &account.limits_text(),
+            &account.seal(),
         ];
         let written = match read {
             Some(read) => connection
                 .prepare_cached(
                     "UPDATE credit_accounts SET version = ?2, seq = ?3, balance = ?4, held = ?5, \
-                     credits_total = ?6, head_hash = ?7, closed = ?8, updated_at = ?9 \
-                     WHERE user_id = ?1 AND version = ?10",
+                     credits_total = ?6, head_hash = ?7, closed = ?8, updated_at = ?9, credit_limit = ?10, \
+                     hold_seq = ?11, spending_limits = ?12, seal = ?13 WHERE user_id = ?1 AND version = ?14",
                 )?
                 .execute(params_from_iter(row.into_iter().chain([read as &dyn ToSql])))?,
             None => connection
                 .prepare_cached(concat!(
                     "INSERT INTO credit_accounts (",
                     account_columns!(),
-                    ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)"
+                    ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)"
                 ))?
                 .execute(row.as_slice())?,
         };
@@ -128,16 +173,18 @@ fn write_accounts(connection: &Connection, changes: &Changes, working: &Working)
 }
 
 fn write_grants(connection: &Connection, changes: &Changes) -> Result<(), DbError> {
-    let mut update = connection
-        .prepare_cached("UPDATE credit_grants SET remaining = ?3 WHERE user_id = ?1 AND seq = ?2")?;
+    let mut update = connection.prepare_cached(
+        "UPDATE credit_grants SET remaining = ?3, voided = ?4 WHERE user_id = ?1 AND seq = ?2",
+    )?;
     for ((user, seq), grant) in &changes.grants {
-        exactly_one(update.execute(params![user.0, seq, grant.remaining.micro()])?, "credit_grants")?;
+        let row = params![user.0, seq, grant.remaining.micro(), grant.voided];
+        exactly_one(update.execute(row)?, "credit_grants")?;
     }
     for ((user, seq), grant) in &changes.new_grants {
         connection
             .prepare_cached(
                 "INSERT INTO credit_grants (user_id, seq, source, amount, remaining, priority, effective_at, \
-                 expires_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+                 expires_at, scope, rollover, voided) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
             )?
             .execute(params![
                 user.0,
@@ -148,6 +195,9 @@ fn write_grants(connection: &Connection, changes: &Changes) -> Result<(), DbErro
                 grant.priority,
                 grant.effective_at.micros(),
                 grant.expires_at.map(Timestamp::micros),
+                grant.scope_text(),
+                grant.rollover_text(),
+                grant.voided,
             ])?;
         if let Some(end) = grant.expires_at {
             connection
@@ -163,7 +213,7 @@ fn write_entries(connection: &Connection, changes: &Changes) -> Result<(), DbErr
         "INSERT INTO credit_entries (",
         entry_columns!(),
         ", counter_account) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, \
-         ?18, ?19, ?20, ?21, ?22)"
+         ?18, ?19, ?20, ?21, ?22, ?23)"
     ))?;
     for entry in &changes.entries {
         insert.execute(params![
@@ -188,6 +238,7 @@ fn write_entries(connection: &Connection, changes: &Changes) -> Result<(), DbErr
             entry.created_at.micros(),
             entry.prev_hash,
             entry.hash,
+            basis_text(entry),
             entry.kind.counter_account(),
         ])?;
         if let Some(reference) = &entry.cause.reference_id {
@@ -204,6 +255,49 @@ fn write_entries(connection: &Connection, changes: &Changes) -> Result<(), DbErr
                 )?
                 .execute(params![entry.user.0, original, entry.seq])?;
         }
+    }
+    Ok(())
+}
+
+fn write_holds(connection: &Connection, changes: &Changes) -> Result<(), DbError> {
+    if changes.holds.is_empty() {
+        return Ok(());
+    }
+    let mut upsert = connection.prepare_cached(concat!(
+        "INSERT INTO credit_holds (",
+        hold_columns!(),
+        ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21) \
+         ON CONFLICT (user_id, n) DO UPDATE SET status = excluded.status, amount = excluded.amount, \
+         ticked = excluded.ticked, expires_at = excluded.expires_at, parts = excluded.parts, \
+         settled_at = excluded.settled_at, asked = excluded.asked, captured = excluded.captured, \
+         short_by = excluded.short_by, entry_seq = excluded.entry_seq, seal = excluded.seal"
+    ))?;
+    for ((user, _), hold) in &changes.holds {
+        let settled = hold.settled.as_ref();
+        let written = upsert.execute(params![
+            user.0,
+            hold.n,
+            hold.status.as_str(),
+            hold.amount.micro(),
+            hold.ticked.micro(),
+            hold.on_expiry.as_str(),
+            hold.created_at.micros(),
+            hold.expires_at.micros(),
+            funded_by_text(&hold.parts),
+            hold.context_text(),
+            hold.description,
+            hold.metadata.as_str(),
+            hold.origin.actor,
+            hold.origin.request_id,
+            hold.origin.idempotency_key,
+            settled.map(|settled| settled.at.micros()),
+            settled.map(|settled| settled.asked.micro()),
+            settled.map(|settled| settled.captured.micro()),
+            settled.map(|settled| settled.short_by.micro()),
+            settled.and_then(|settled| settled.entry_seq),
+            hold.seal(*user),
+        ])?;
+        exactly_one(written, "credit_holds")?;
     }
     Ok(())
 }

@@ -4,15 +4,17 @@
 //! writing. The replay checks each hash and each sum, builds the grants anew, and compares what
 //! comes out with the stored rows; the first row that does not fit is named.
 //!
-//! Reading order: `replay` (what the entries say), `compare` (whether the stored rows say the same),
-//! `snapshot` (one state of the database to look at).
+//! Reading order: `replay` (what the entries say), `compare` and `holds` (whether the stored rows say the same),
+//! `snapshot` (one state of the database to look at), [`watch`] (the job and the admin's routes).
 
 mod compare;
+mod holds;
 mod replay;
 mod snapshot;
+pub mod watch;
 
 use super::model::Account;
-use super::store::account_columns;
+use super::store::{Sealed, account_columns};
 use crate::boot::BootError;
 use crate::db::{DbError, Location};
 use kernel::{Credits, ExternalId};
@@ -20,6 +22,7 @@ use replay::replay;
 use serde::Serialize;
 use snapshot::Snapshot;
 use std::fmt;
+use utoipa::ToSchema;
 
 /// How many accounts are listed at once.
 const ACCOUNTS_AT_ONCE: i64 = 1_000;
@@ -38,13 +41,16 @@ pub struct Report {
 }
 
 /// A row that does not fit.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Fault {
     /// The table.
+    #[schema(max_length = 64)]
     pub table: &'static str,
     /// The row's key.
+    #[schema(max_length = 300)]
     pub row: String,
     /// What is wrong with it.
+    #[schema(max_length = 1000)]
     pub rule: String,
 }
 
@@ -127,7 +133,7 @@ async fn run(snapshot: &mut Snapshot, user: Option<&ExternalId>, report: &mut Re
         );
         let listed = accounts(snapshot, sql, &[after, ACCOUNTS_AT_ONCE]).await?;
         let Some(last) = listed.last() else { return Ok(()) };
-        after = last.user.0;
+        after = last.row.user.0;
         for account in listed {
             replay(snapshot, account, report).await?;
         }
@@ -135,14 +141,14 @@ async fn run(snapshot: &mut Snapshot, user: Option<&ExternalId>, report: &mut Re
 }
 
 /// Reads accounts; one that cannot be read is a fault, and named.
-async fn accounts(snapshot: &mut Snapshot, sql: &str, values: &[i64]) -> Result<Vec<Account>, Halt> {
-    let why = match snapshot.try_query::<Account>(sql, values).await {
+async fn accounts(snapshot: &mut Snapshot, sql: &str, values: &[i64]) -> Result<Vec<Sealed<Account>>, Halt> {
+    let why = match snapshot.try_query::<Sealed<Account>>(sql, values).await {
         Err(DbError::Internal(why)) => why,
         read => return read.map_err(Halt::Db),
     };
     for user in snapshot.query::<i64>("SELECT user_id FROM credit_accounts ORDER BY user_id", &[]).await? {
         let sql = concat!("SELECT ", account_columns!(), " FROM credit_accounts WHERE user_id = $1");
-        if snapshot.try_query::<Account>(sql, &[user]).await.is_err() {
+        if snapshot.try_query::<Sealed<Account>>(sql, &[user]).await.is_err() {
             return fault("credit_accounts", format!("of user {user}"), format!("cannot be read: {why}"));
         }
     }
@@ -151,7 +157,7 @@ async fn accounts(snapshot: &mut Snapshot, sql: &str, values: &[i64]) -> Result<
 
 /// Rows that belong to no account, which the replay of accounts would never see.
 async fn orphans(snapshot: &mut Snapshot) -> Result<(), Halt> {
-    let unowned: [(&'static str, &'static str); 7] = [
+    let unowned: [(&'static str, &'static str); 8] = [
         ("users", "SELECT id FROM users WHERE id NOT IN (SELECT user_id FROM credit_accounts) LIMIT 1"),
         (
             "credit_accounts",
@@ -172,6 +178,10 @@ async fn orphans(snapshot: &mut Snapshot) -> Result<(), Halt> {
         (
             "credit_refunds",
             "SELECT user_id FROM credit_refunds WHERE user_id NOT IN (SELECT user_id FROM credit_accounts) LIMIT 1",
+        ),
+        (
+            "credit_holds",
+            "SELECT user_id FROM credit_holds WHERE user_id NOT IN (SELECT user_id FROM credit_accounts) LIMIT 1",
         ),
         (
             "credit_expiries",

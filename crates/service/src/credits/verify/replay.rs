@@ -1,11 +1,13 @@
 //! What the entries of an account say, from the first to the last.
 
 use super::compare::{compare_expiries, compare_grants, compare_lists};
+use super::holds::compare_holds;
 use super::snapshot::Snapshot;
 use super::{Halt, Report, fault};
 use crate::credits::chain;
+use crate::credits::context::Context;
 use crate::credits::model::{Account, Entry, EntryKind, Grant};
-use crate::credits::store::entry_columns;
+use crate::credits::store::{Sealed, entry_columns};
 use crate::db::{DbError, FromRow, Row};
 use kernel::{Credits, Timestamp, UserRowId};
 use std::collections::BTreeMap;
@@ -26,14 +28,19 @@ pub(super) struct Replay {
     /// What was spent by each entry that can be refunded, less its refunds.
     pub(super) refundable: BTreeMap<i64, i64>,
     pub(super) refunds: Vec<(i64, i64)>,
+    /// What was spent of the credit limit and not paid back.
+    pub(super) owed: i64,
+    /// The entry of each hold that was charged, and what it charged.
+    pub(super) captures: BTreeMap<String, (i64, Credits)>,
 }
 
 /// Replays an account and compares what comes out with the stored rows.
 pub(super) async fn replay(
     snapshot: &mut Snapshot,
-    account: Account,
+    stored: Sealed<Account>,
     report: &mut Report,
 ) -> Result<(), Halt> {
+    let account = &stored.row;
     let mut replay = Replay {
         user: account.user,
         seq: 0,
@@ -45,6 +52,8 @@ pub(super) async fn replay(
         references: Vec::new(),
         refundable: BTreeMap::new(),
         refunds: Vec::new(),
+        owed: 0,
+        captures: BTreeMap::new(),
     };
     loop {
         let sql = concat!(
@@ -67,10 +76,11 @@ pub(super) async fn replay(
             report.entries += 1;
         }
     }
-    replay.compare(&account)?;
+    replay.compare(&stored)?;
     compare_grants(snapshot, &replay).await?;
     compare_expiries(snapshot, &replay).await?;
     compare_lists(snapshot, &replay).await?;
+    compare_holds(snapshot, &replay, account).await?;
     report.accounts += 1;
     report.balance = report.balance.checked_add(account.balance).unwrap_or(report.balance);
     Ok(())
@@ -99,15 +109,17 @@ struct StoredEntry {
     counter_account: String,
     funded_by: String,
     grant_terms: Option<String>,
+    basis: Option<String>,
 }
 
 impl FromRow for StoredEntry {
     fn from_row(row: &Row<'_>) -> Result<Self, DbError> {
         Ok(Self {
             entry: Entry::from_row(row)?,
-            counter_account: row.text(21)?,
+            counter_account: row.text(22)?,
             funded_by: row.text(13)?,
             grant_terms: row.optional_text(14)?,
+            basis: row.optional_text(21)?,
         })
     }
 }
@@ -130,17 +142,15 @@ impl Replay {
         }
         if chain::funded_by_text(&entry.funded_by) != stored.funded_by
             || chain::grant_terms_text(entry) != stored.grant_terms
+            || chain::basis_text(entry) != stored.basis
         {
-            return bad("funded_by or grant_terms is not written as it was hashed");
+            return bad("funded_by, grant_terms or basis is not written as it was hashed");
         }
         if entry.balance_before != self.balance {
             return bad("balance_before is not the balance_after of the entry before it");
         }
         if entry.balance_before.checked_add(entry.amount) != Some(entry.balance_after) {
             return bad("balance_after is not balance_before and amount together");
-        }
-        if entry.balance_after < Credits::ZERO {
-            return bad("the balance is below zero");
         }
         if entry.created_at < self.at {
             return bad("it happened before the entry before it");
@@ -154,7 +164,7 @@ impl Replay {
         Ok(())
     }
 
-    /// Does to the grants what the entry says that it did.
+    /// Does to the grants, and to what is owed, what the entry says that it did.
     fn move_grants(&mut self, entry: &Entry) -> Result<(), Halt> {
         let bad = |rule: &str| fault("credit_entries", entry.transaction_id(), rule);
         let parts: i64 = entry.funded_by.iter().map(|(_, part)| part.micro()).sum();
@@ -162,42 +172,114 @@ impl Replay {
         let amount = entry.amount.micro();
         let fits = match entry.kind {
             EntryKind::Recharge | EntryKind::Grant => amount > 0 && issued == amount && parts == 0,
-            EntryKind::Consume | EntryKind::Capture | EntryKind::Expire => {
-                amount < 0 && parts == -amount && entry.grant.is_none()
-            }
+            EntryKind::Consume | EntryKind::Capture => amount < 0 && parts == -amount && issued == 0,
+            EntryKind::Expire => amount <= 0 && parts - issued == -amount && entry.funded_by.len() == 1,
             EntryKind::Refund => amount > 0 && parts + issued == amount,
-            EntryKind::Reversal | EntryKind::Adjust => return bad("a type that is not written yet"),
+            EntryKind::Reversal => {
+                amount < 0 && parts == -amount && issued == 0 && entry.funded_by.len() == 1
+            }
+            EntryKind::Adjust if amount > 0 => issued == amount && parts == 0,
+            // An adjustment of nothing pays back what is owed.
+            EntryKind::Adjust => issued == 0 && parts > 0 && (amount == 0 || parts == -amount),
         };
         if !fits {
             return bad("funded_by and the issued grant do not sum to amount");
         }
-        let sign = if amount < 0 { -1 } else { 1 };
         for (seq, part) in &entry.funded_by {
-            let Some(grant) = self.grants.get_mut(seq) else {
-                return bad("funded_by names a grant that was never issued");
-            };
-            let expires = entry.kind == EntryKind::Expire;
-            if expires != grant.expired(entry.created_at) {
-                return bad(if expires {
-                    "it ends a grant before its time"
-                } else {
-                    "it uses a grant that has ended"
-                });
+            if part.micro() <= 0 {
+                return bad("a part of it is nothing");
             }
-            let remaining = grant.remaining.micro() + sign * part.micro();
-            if part.micro() <= 0 || remaining < 0 || remaining > grant.amount.micro() {
-                return bad("a grant would have less than nothing or more than was given");
+            if *seq == 0 {
+                self.owe(entry, part.micro())?;
+            } else {
+                self.move_grant(entry, *seq, part.micro())?;
             }
-            grant.remaining = Credits::from_micro(remaining);
         }
+        if entry.kind == EntryKind::Adjust && amount == 0 {
+            self.owed -= parts;
+        }
+        if self.owed < 0 {
+            return bad("it pays back more than was owed");
+        }
+        self.note_cause(entry)?;
+        if let Some(terms) = &entry.grant {
+            self.grants.insert(entry.seq, Grant::issued(entry.seq, terms));
+        }
+        Ok(())
+    }
+
+    /// What an entry took of the credit limit, or gave back to it.
+    fn owe(&mut self, entry: &Entry, part: i64) -> Result<(), Halt> {
+        match entry.kind {
+            EntryKind::Consume | EntryKind::Capture | EntryKind::Adjust if entry.amount < Credits::ZERO => {
+                self.owed += part;
+            }
+            EntryKind::Refund => self.owed -= part,
+            _ => {
+                return fault(
+                    "credit_entries",
+                    entry.transaction_id(),
+                    "it is nothing that a credit limit pays for",
+                );
+            }
+        }
+        Ok(())
+    }
+
+    fn move_grant(&mut self, entry: &Entry, seq: i64, part: i64) -> Result<(), Halt> {
+        let bad = |rule: &str| fault("credit_entries", entry.transaction_id(), rule);
+        let Some(grant) = self.grants.get_mut(&seq) else {
+            return bad("funded_by names a grant that was never issued");
+        };
+        let (ends, ended) = (entry.kind == EntryKind::Expire, grant.expired(entry.created_at));
+        if ends && !ended {
+            return bad("it ends a grant before its time");
+        }
+        // What a hold has set aside outlives its grant, until the hold is captured.
+        if ended && !ends && entry.cause.hold_id.is_none() {
+            return bad("it uses a grant that has ended");
+        }
+        let debit = entry.amount < Credits::ZERO;
+        let nothing = Context::default();
+        let context = entry.basis.as_ref().map_or(&nothing, |basis| &basis.context);
+        let of_user = matches!(entry.kind, EntryKind::Consume | EntryKind::Capture);
+        if of_user && grant.scope.as_ref().is_some_and(|scope| !scope.covers(context)) {
+            return bad("it uses a grant that is not for this");
+        }
+        if let (true, Some(rolled)) = (ends, &entry.grant)
+            && grant.rollover.is_none_or(|rollover| rolled.amount > rollover.max)
+        {
+            return bad("more rolls over than the grant allows");
+        }
+        let gives_back = entry.kind == EntryKind::Refund;
+        let remaining = grant.remaining.micro() + if gives_back { part } else { -part };
+        if remaining < 0 || remaining > grant.amount.micro() || (gives_back && grant.voided) {
+            return bad("a grant would have less than nothing or more than was given");
+        }
+        if entry.kind == EntryKind::Reversal {
+            if entry.cause.reverses != Some(seq) || remaining != 0 || !debit {
+                return bad("it takes back something else than it names");
+            }
+            grant.voided = true;
+        }
+        grant.remaining = Credits::from_micro(remaining);
+        Ok(())
+    }
+
+    /// Notes what later entries and rows refer to.
+    fn note_cause(&mut self, entry: &Entry) -> Result<(), Halt> {
+        let amount = entry.amount.micro();
         match entry.kind {
             EntryKind::Consume | EntryKind::Capture => {
                 self.refundable.insert(entry.seq, -amount);
+                if let Some(hold) = &entry.cause.hold_id {
+                    self.captures.insert(hold.clone(), (entry.seq, entry.amount.abs()));
+                }
             }
             EntryKind::Refund => {
                 let original = entry.cause.reverses.unwrap_or(0);
                 let Some(left) = self.refundable.get_mut(&original).filter(|left| **left >= amount) else {
-                    return bad("it refunds more than was spent");
+                    return fault("credit_entries", entry.transaction_id(), "it refunds more than was spent");
                 };
                 *left -= amount;
                 self.refunds.push((original, entry.seq));
@@ -206,27 +288,13 @@ impl Replay {
                 let total = self.credits_total.checked_add(entry.amount);
                 self.credits_total = total.unwrap_or(self.credits_total);
             }
-            _ => {}
-        }
-        if let Some(terms) = &entry.grant {
-            let amount = Credits::from_micro(terms.amount);
-            self.grants.insert(
-                entry.seq,
-                Grant {
-                    seq: entry.seq,
-                    source: terms.source,
-                    amount,
-                    remaining: amount,
-                    priority: terms.priority,
-                    effective_at: Timestamp::from_micros(terms.effective_at),
-                    expires_at: terms.expires_at.map(Timestamp::from_micros),
-                },
-            );
+            EntryKind::Expire | EntryKind::Reversal | EntryKind::Adjust => {}
         }
         Ok(())
     }
 
-    fn compare(&self, account: &Account) -> Result<(), Halt> {
+    fn compare(&self, stored: &Sealed<Account>) -> Result<(), Halt> {
+        let account = &stored.row;
         let bad = |rule: &str| fault("credit_accounts", format!("of user {}", account.user), rule);
         let left: i64 = self.grants.values().map(|grant| grant.remaining.micro()).sum();
         if account.seq != self.seq {
@@ -235,8 +303,8 @@ impl Replay {
         if account.balance != self.balance {
             return bad("balance is not the sum of its entries");
         }
-        if left != self.balance.micro() {
-            return bad("the grants' remaining credits do not sum to the balance");
+        if left - self.owed != self.balance.micro() {
+            return bad("the grants' remaining credits, less what is owed, do not sum to the balance");
         }
         if account.head != self.head {
             return bad("head_hash is not the hash of its last entry");
@@ -244,8 +312,8 @@ impl Replay {
         if account.credits_total != self.credits_total {
             return bad("credits_total is not the sum of what was given");
         }
-        if account.held != Credits::ZERO {
-            return bad("held credits without a hold");
+        if !stored.is(account.seal()) {
+            return bad("seal is not the hash of the row");
         }
         Ok(())
     }
