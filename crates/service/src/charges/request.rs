@@ -19,7 +19,8 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use utoipa::ToSchema;
+use utoipa::openapi::schema::{ObjectBuilder, Type};
+use utoipa::{PartialSchema as _, ToSchema};
 
 /// A usage record to price and to pay for: every field of a usage record, and these.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -43,7 +44,7 @@ pub struct Payment {
     #[schema(value_type = Option<Object>)]
     usage: Option<Box<RawValue>>,
     /// How much of each pool, instead of `usage` and of the token counts.
-    #[schema(value_type = Option<BTreeMap<String, Quantity>>, max_properties = 16)]
+    #[schema(schema_with = pools_schema)]
     pools: Option<BTreeMap<Pool, Quantity>>,
     /// What becomes of it when the account cannot pay or a spending limit denies it: `reject` when absent.
     on_insufficient: Option<OnInsufficient>,
@@ -58,6 +59,14 @@ pub struct Payment {
     description: Option<Text<0, 1000>>,
     /// Anything else about the transaction.
     metadata: Option<JsonObject>,
+}
+
+/// A number by the name of each pool.
+fn pools_schema() -> ObjectBuilder {
+    ObjectBuilder::new()
+        .schema_type(Type::Object)
+        .additional_properties(Some(Quantity::schema()))
+        .max_properties(Some(Pool::ALL.len()))
 }
 
 /// A charge as it was sent, read but not priced.
