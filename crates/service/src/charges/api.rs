@@ -64,7 +64,7 @@ pub async fn create_charge(
     let respond = move |done: &Done| match done {
         Done::Charged(charged) => {
             let view = ChargeView::new(charged, &auth0_id);
-            to_bytes(&Envelope::new("Usage charged successfully", clock.now(), view))
+            to_bytes(&Envelope::new(view.message(), clock.now(), view))
         }
         _ => Bytes::new(),
     };

@@ -8,7 +8,8 @@ use crate::credits::holds_api::tags;
 use crate::credits::ledger::{Measure, Note};
 use crate::http::ApiError;
 use crate::http::input::from_json;
-use crate::prices::pricing::{Quantity, counted};
+use crate::prices::pricing::counted;
+use crate::prices::quotes::Used;
 use crate::prices::rates::prompt_tokens;
 use crate::prices::{Explanation, Pool, Quantities, Terms, quote, usage};
 use crate::usage::api::UsageRequest;
@@ -19,8 +20,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use utoipa::openapi::schema::{ObjectBuilder, Type};
-use utoipa::{PartialSchema as _, ToSchema};
+use utoipa::ToSchema;
 
 /// A usage record to price and to pay for: every field of a usage record, and these.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -44,8 +44,7 @@ pub struct Payment {
     #[schema(value_type = Option<Object>)]
     usage: Option<Box<RawValue>>,
     /// How much of each pool, instead of `usage` and of the token counts.
-    #[schema(schema_with = pools_schema)]
-    pools: Option<BTreeMap<Pool, Quantity>>,
+    pools: Option<Used>,
     /// What becomes of it when the account cannot pay or a spending limit denies it: `reject` when absent.
     on_insufficient: Option<OnInsufficient>,
     /// What the product calls it; the event type when absent.
@@ -59,14 +58,6 @@ pub struct Payment {
     description: Option<Text<0, 1000>>,
     /// Anything else about the transaction.
     metadata: Option<JsonObject>,
-}
-
-/// A number by the name of each pool.
-fn pools_schema() -> ObjectBuilder {
-    ObjectBuilder::new()
-        .schema_type(Type::Object)
-        .additional_properties(Some(Quantity::schema()))
-        .max_properties(Some(Pool::ALL.len()))
 }
 
 /// A charge as it was sent, read but not priced.
@@ -106,6 +97,7 @@ impl Sent {
     ) -> Result<Charge, ApiError> {
         let Self { record, payment } = self;
         let now = app.clock.now();
+        let counted = record.counts_tokens() || payment.usage.is_some() || payment.pools.is_some();
         let mut new = record.into_new(user, now)?;
         let quantities = quantities(&mut new, &payment)?;
         let at = new.created_at.unwrap_or(now);
@@ -114,6 +106,13 @@ impl Sent {
         let (status, pricing) = match rated {
             Rated::Named => (ChargeStatus::Charged, None),
             Rated::Unpriced => (ChargeStatus::Unpriced, None),
+            // What was not counted must not cost nothing by an oversight.
+            Rated::Priced(explanation) | Rated::Fallback(explanation)
+                if explanation.lines.is_empty() && !counted =>
+            {
+                let rule = "Field required: token counts, usage, pools or credits say what to charge for";
+                return Err(ApiError::invalid(["body", "usage"], rule));
+            }
             Rated::Priced(explanation) => {
                 facts.credits_charged = explanation.credits;
                 facts.cost_usd = explanation.cost_usd.nano();
@@ -199,7 +198,7 @@ fn rate(
 /// How much of each pool was used; what the record does not say itself is taken from there.
 fn quantities(new: &mut NewUsage, payment: &Payment) -> Result<Quantities, ApiError> {
     let facts = Arc::make_mut(&mut new.facts);
-    if let Some(pools) = &payment.pools {
+    if let Some(Used(pools)) = &payment.pools {
         if payment.usage.is_some() {
             return Err(ApiError::invalid(["body", "pools"], "must not be given together with usage"));
         }
@@ -213,7 +212,7 @@ fn quantities(new: &mut NewUsage, payment: &Payment) -> Result<Quantities, ApiEr
             .with(Pool::Input, facts.prompt_tokens)
             .with(Pool::Output, facts.completion_tokens));
     };
-    let read = usage::read(sent).map_err(|error| bad_usage(&error))?;
+    let read = usage::read(sent)?;
     if facts.model_name.is_none() {
         facts.model_name = read.model;
     }
@@ -222,11 +221,6 @@ fn quantities(new: &mut NewUsage, payment: &Payment) -> Result<Quantities, ApiEr
     }
     say_tokens(facts, read.prompt_tokens, read.completion_tokens);
     Ok(read.quantities)
-}
-
-fn bad_usage(error: &usage::UsageError) -> ApiError {
-    let loc = std::iter::once("body").chain(error.field.split('.')).map(str::to_owned).collect();
-    ApiError::all_invalid(vec![crate::http::Invalid { kind: "value_error", loc, msg: error.rule.clone() }])
 }
 
 fn say_tokens(facts: &mut UsageFacts, prompt: i64, completion: i64) {

@@ -50,4 +50,14 @@ impl ChargeView {
             pricing: basis.and_then(|basis| basis.pricing.clone()),
         }
     }
+
+    /// What happened, for people.
+    #[must_use]
+    pub const fn message(&self) -> &'static str {
+        match self.status {
+            ChargeStatus::Unpaid => "Usage recorded, not paid",
+            ChargeStatus::Unpriced => "Usage recorded, to be rated later",
+            _ => "Usage charged successfully",
+        }
+    }
 }

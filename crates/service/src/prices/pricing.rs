@@ -100,6 +100,12 @@ pub struct Priced {
     pub tier: Option<i64>,
 }
 
+/// What a call used: one that says nothing of requests is one, where its model has a price for that.
+fn as_a_call(version: &PriceVersion, quantities: &Quantities) -> Quantities {
+    let priced = version.rate(Pool::Request, prompt_tokens(quantities)).is_some();
+    if priced && quantities.get(Pool::Request) == 0 { quantities.with(Pool::Request, 1) } else { *quantities }
+}
+
 /// Prices what was used.
 ///
 /// # Errors
@@ -185,7 +191,7 @@ pub fn quote(
     quantities: &Quantities,
     terms: &Terms,
 ) -> Result<Explanation, TooMuch> {
-    let priced = price(version, quantities)?;
+    let priced = price(version, &as_a_call(version, quantities))?;
     let credits = to_credits(priced.total, terms)?;
     Ok(Explanation {
         model: asked.to_owned(),

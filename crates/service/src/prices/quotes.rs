@@ -4,6 +4,7 @@ use super::api::unknown;
 use super::model::{Pool, Quantities};
 use super::pricing::{Explanation, Quantity, counted, quote};
 use super::terms::{Terms, TooMuch};
+use super::usage;
 use super::version::PriceVersion;
 use crate::app::App;
 use crate::auth::Principal;
@@ -14,6 +15,7 @@ use axum::extract::State;
 use axum::response::Response;
 use kernel::{Count, Credits, Text, Timestamp, Usd};
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use utoipa::openapi::schema::AdditionalProperties;
@@ -40,7 +42,10 @@ pub struct QuoteRequest {
     output_tokens: Option<Count>,
     /// Tokens in that the provider reads from its cache; they are part of `prompt_tokens`.
     cached_tokens: Option<Count>,
-    /// How much of each pool, instead of the token counts above; seconds with up to 3 decimal places.
+    /// The usage object of such a call as the provider answers it, instead of the token counts.
+    #[schema(value_type = Option<Object>)]
+    usage: Option<Box<RawValue>>,
+    /// How much of each pool, instead of all that; seconds with up to 3 decimal places.
     pools: Option<Used>,
     /// The most tokens that may come out; the model's own limit when absent.
     max_tokens: Option<Count>,
@@ -52,7 +57,7 @@ pub struct QuoteRequest {
 
 /// How much of each pool is used.
 #[derive(Debug, Deserialize)]
-pub struct Used(BTreeMap<Pool, Quantity>);
+pub struct Used(pub BTreeMap<Pool, Quantity>);
 
 impl PartialSchema for Used {
     fn schema() -> RefOr<Schema> {
@@ -146,6 +151,13 @@ pub async fn get_quote(
     Ok(json(&Envelope::new("Quote calculated successfully", now, quoted)))
 }
 
+impl From<usage::UsageError> for ApiError {
+    fn from(error: usage::UsageError) -> Self {
+        let loc = std::iter::once("body").chain(error.field.split('.')).map(str::to_owned).collect();
+        Self::all_invalid(vec![crate::http::Invalid { kind: "value_error", loc, msg: error.rule }])
+    }
+}
+
 impl From<TooMuch> for ApiError {
     fn from(error: TooMuch) -> Self {
         Self::all_invalid(vec![crate::http::Invalid {
@@ -165,10 +177,16 @@ impl QuoteRequest {
         let tokens = [prompt, completion, self.cached_tokens];
         let [prompt, completion, cached] = tokens.map(|count| i64::from(count.unwrap_or_default().get()));
         if let Some(Used(pools)) = &self.pools {
-            if tokens.iter().any(Option::is_some) {
-                return refuse("pools", "must not be given together with token counts");
+            if tokens.iter().any(Option::is_some) || self.usage.is_some() {
+                return refuse("pools", "must not be given together with token counts or usage");
             }
             return counted(pools).or_else(|rule| refuse("pools", rule));
+        }
+        if let Some(sent) = &self.usage {
+            if tokens.iter().any(Option::is_some) {
+                return refuse("usage", "must not be given together with token counts");
+            }
+            return Ok(usage::read(sent)?.quantities);
         }
         if cached > prompt {
             return refuse("cached_tokens", "must be at most prompt_tokens, which include them");

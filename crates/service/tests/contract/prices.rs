@@ -88,8 +88,8 @@ both_engines! {
         let later = json!({"rates": {"input": 5}, "effective_at": "2025-08-01T00:00:00Z"});
         assert_eq!(put(&app.admin, "acme/large-1", later).await.data()["version"], 2);
         let in_force = |at: &'static str| {
-            let path = format!("/api/v1/prices/acme%2Flarge-1?at={at}");
-            async move { app.alice.get(&path).await.data()["in_force"]["version"].clone() }
+            let (alice, path) = (app.alice.clone(), format!("/api/v1/prices/acme%2Flarge-1?at={at}"));
+            async move { alice.get(&path).await.data()["in_force"]["version"].clone() }
         };
         assert_eq!(in_force("2025-07-27T00:11:26.479684Z").await, Value::Null, "before the first version");
         assert_eq!(in_force(NOW).await, 1);
@@ -173,8 +173,8 @@ both_engines! {
         put(&app.admin, "two", named("2025-01-01", 2)).await.refuses_field(&["body", "aliases"], "best means one from 2025-01-01T00:00:00.000000Z");
         let _ = put(&app.admin, "two", named("2025-02-01", 2)).await.ok();
         let meant = |at: &'static str| {
-            let path = format!("/api/v1/prices/best?at={at}");
-            async move { app.alice.get(&path).await.data()["model"].clone() }
+            let (alice, path) = (app.alice.clone(), format!("/api/v1/prices/best?at={at}"));
+            async move { alice.get(&path).await.data()["model"].clone() }
         };
         assert_eq!((meant("2025-01-15").await, meant("2025-02-01").await), (json!("one"), json!("two")));
         // A name alone, where the price stays as it is.
