@@ -219,7 +219,14 @@ impl Reporter {
                     view.duplicates += usize::from(charged.duplicate);
                     view.charged += usize::from(!charged.duplicate);
                     let charge = Some(Box::new(ChargeView::new(charged, name)));
-                    ResultView { index: *place, status, charge, error_code: None, message: None, error_details: None }
+                    ResultView {
+                        index: *place,
+                        status,
+                        charge,
+                        error_code: None,
+                        message: None,
+                        error_details: None,
+                    }
                 }
                 Err(error) => {
                     view.failed += 1;

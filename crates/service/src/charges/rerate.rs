@@ -81,11 +81,7 @@ impl Plan<'_> {
         let more = Credits::from_micro(rerate.price.micro() - paid.micro());
         let (status, moved) = self.settle_difference(rerate, more)?;
         let charged = Credits::from_micro(paid.micro() + moved.micro());
-        let mark = ChargeMark {
-            status,
-            due: (status == ChargeStatus::Unpaid).then_some(more),
-            ..mark
-        };
+        let mark = ChargeMark { status, due: (status == ChargeStatus::Unpaid).then_some(more), ..mark };
         let facts = UsageFacts {
             credits_charged: charged,
             cost_usd: rerate.cost_usd,
@@ -115,14 +111,15 @@ impl Plan<'_> {
             };
             return match self.ledger(rerate.user, &LedgerCommand::Adjust(adjust)) {
                 Ok(_) => Ok((ChargeStatus::Rerated, more)),
-                Err(WriteError::Credits(Rejection::Insufficient { .. })) => Ok((ChargeStatus::Unpaid, nothing)),
+                Err(WriteError::Credits(Rejection::Insufficient { .. })) => {
+                    Ok((ChargeStatus::Unpaid, nothing))
+                }
                 Err(refusal) => Err(refusal),
             };
         }
         let original = rerate.entry.and_then(|entry| self.working.originals.get(&entry));
-        let left = original.map_or(0, |original| {
-            original.entry.amount.abs().micro() - original.refunded.micro()
-        });
+        let left =
+            original.map_or(0, |original| original.entry.amount.abs().micro() - original.refunded.micro());
         let back = left.min(-more.micro());
         if let (Some(entry), true) = (rerate.entry, back > 0) {
             let amount = Some(Credits::from_micro(back));
@@ -191,10 +188,8 @@ pub async fn rerate_usage(
         ..Note::default()
     };
     let last = records.last().map(|record| record.id);
-    let mut view = RerateView {
-        next_after: last.filter(|_| records.len() == limit as usize),
-        ..RerateView::default()
-    };
+    let mut view =
+        RerateView { next_after: last.filter(|_| records.len() == limit as usize), ..RerateView::default() };
     let names = names(&app, &records).await?;
     let (app_ref, names, note) = (&app, &names, &note);
     let mut outcomes = stream::iter(records)

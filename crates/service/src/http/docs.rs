@@ -111,6 +111,7 @@ pub struct Problem {
         (name = "Credits", description = "What they may still spend: a prepaid ledger that is never overdrawn."),
         (name = "Charges", description = "Usage, its price and its payment in one transaction."),
         (name = "Holds", description = "Credits set aside for work whose cost is known only when it is done."),
+        (name = "Limits", description = "How much may be spent in which window of time."),
         (name = "Admin", description = "What operators ask."),
         (name = "Prices", description = "What models cost, in dollars and in credits, from when on, and why."),
         (name = "Sessions", description = "What they said, and what is remembered of it."),
@@ -182,8 +183,7 @@ fn bound_list(schema: &mut RefOr<Schema>) {
 }
 
 /// What spends or sets aside credits, or is denied by a spending limit.
-const PAID: [&str; 5] =
-    ["consume_credits", "create_charge", "create_charges", "create_hold", "tick_hold"];
+const PAID: [&str; 5] = ["consume_credits", "create_charge", "create_charges", "create_hold", "tick_hold"];
 
 fn complete_operation(method: &Method, operation: &mut Operation) {
     let public =
@@ -199,7 +199,10 @@ fn complete_operation(method: &Method, operation: &mut Operation) {
         .iter()
         .any(|parameter| matches!(parameter, RefOr::T(p) if p.parameter_in == ParameterIn::Path));
     let keyed = (*method == Method::POST || *method == Method::PATCH || *method == Method::PUT)
-        && !matches!(name.as_str(), "noop" | "create_dev_token" | "put_local_file" | "get_quote");
+        && !matches!(
+            name.as_str(),
+            "noop" | "create_dev_token" | "put_local_file" | "get_quote" | "check_limits"
+        );
     parameters.push(
         header_parameter("X-Request-ID", "Taken, echoed, logged and put in errors; made when absent.", 128)
             .into(),

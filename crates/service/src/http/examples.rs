@@ -5,6 +5,7 @@
 
 mod files;
 mod ledger;
+mod limits;
 mod prices;
 mod sessions;
 
@@ -46,6 +47,7 @@ pub fn answer(operation: &str) -> Option<Value> {
             return sessions::answer(other)
                 .or_else(|| files::answer(other))
                 .or_else(|| ledger::answer(other))
+                .or_else(|| limits::answer(other))
                 .or_else(|| prices::answer(other));
         }
     })

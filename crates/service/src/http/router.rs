@@ -8,6 +8,7 @@ use crate::credits::verify::watch;
 use crate::credits::{corrections, explain, holds_api as holds};
 use crate::files::{api as files, direct, serve, upload};
 use crate::http::{ApiError, around, docs};
+use crate::limits::api as limits;
 use crate::prices::{api as prices, intake, quotes};
 use crate::sessions::{api as sessions, memory, messages, search};
 use crate::{
@@ -55,6 +56,8 @@ pub fn table() -> (Router<Arc<App>>, OpenApi) {
         .routes(routes!(holds::extend_hold))
         .routes(routes!(holds::capture_hold))
         .routes(routes!(holds::release_hold))
+        .routes(routes!(limits::list_limits, limits::replace_limits))
+        .routes(routes!(limits::check_limits))
         .routes(routes!(charges::create_charge))
         .routes(routes!(charge_batch::create_charges))
         .routes(routes!(rerate::rerate_usage))

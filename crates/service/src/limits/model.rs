@@ -23,6 +23,7 @@ pub const SKEW_MICROS: i64 = 300 * 1_000_000;
 /// What a limit counts apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
+#[schema(as = LimitDimension)]
 pub enum Dimension {
     /// All that the user spends.
     #[default]
@@ -54,6 +55,7 @@ impl Dimension {
 /// What a limit counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
+#[schema(as = LimitUnit)]
 pub enum Unit {
     /// Credits spent, counted in millionths.
     Credits,

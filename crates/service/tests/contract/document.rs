@@ -114,7 +114,7 @@ impl Faults {
             wanted.extend(["400", "413", "415"]);
         }
         if body.is_object()
-            && !["noop", "create_dev_token", "get_quote"]
+            && !["noop", "create_dev_token", "get_quote", "check_limits"]
                 .contains(&operation["operationId"].as_str().unwrap_or_default())
         {
             wanted.extend(["409", "422"]);

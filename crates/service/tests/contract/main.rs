@@ -11,6 +11,7 @@ mod files;
 mod grants;
 mod hostile;
 mod idempotency;
+mod limits;
 mod live;
 mod matrix;
 mod memory;

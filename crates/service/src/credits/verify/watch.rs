@@ -172,7 +172,10 @@ pub async fn verify_ledger(
     security(("bearer" = []), ("service_key" = ["admin"])),
     responses((status = 200, body = Envelope<VerificationsView>, description = "How it stands")),
 )]
-pub async fn get_ledger_verification(State(app): State<Arc<App>>, _admin: Admin) -> Result<Response, ApiError> {
+pub async fn get_ledger_verification(
+    State(app): State<Arc<App>>,
+    _admin: Admin,
+) -> Result<Response, ApiError> {
     let view = app.verifications.view();
     Ok(json(&Envelope::new("Verification retrieved successfully", app.clock.now(), view)))
 }

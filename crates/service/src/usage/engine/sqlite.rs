@@ -37,8 +37,11 @@ pub fn load(connection: &Connection, needs: &Needs, working: &mut Working) -> Re
         }
     }
     for id in &needs.records {
-        let mut select =
-            connection.prepare_cached(concat!("SELECT ", usage_columns!(), " FROM usage_records WHERE id = ?1"))?;
+        let mut select = connection.prepare_cached(concat!(
+            "SELECT ",
+            usage_columns!(),
+            " FROM usage_records WHERE id = ?1"
+        ))?;
         let mut rows = select.query([id])?;
         let record = rows.next()?.map(|row| UsageRecord::from_row(&Row::Sqlite(row))).transpose()?;
         working.records.extend(record.map(|record| (*id, record)));
