@@ -207,7 +207,9 @@ fn pool_of(field: &str) -> Option<(Pool, i64)> {
         "input_cost_per_request" => Pool::Request,
         // Rerankers and search engines, whose usage objects count searches.
         "input_cost_per_query" => Pool::Search,
-        "input_cost_per_second" | "output_cost_per_second" | "output_cost_per_video_per_second" => Pool::Second,
+        "input_cost_per_second" | "output_cost_per_second" | "output_cost_per_video_per_second" => {
+            Pool::Second
+        }
         "input_cost_per_character" | "output_cost_per_character" => Pool::Character,
         _ => return None,
     };
