@@ -42,7 +42,9 @@ pub fn answer(operation: &str) -> Option<Value> {
         "get_balance" => balance(),
         "list_transactions" => list("Retrieved 1 transactions", spending()),
         other => {
-            return sessions::answer(other).or_else(|| files::answer(other)).or_else(|| prices::answer(other));
+            return sessions::answer(other)
+                .or_else(|| files::answer(other))
+                .or_else(|| prices::answer(other));
         }
     })
 }
