@@ -37,7 +37,55 @@ pub enum DecimalError {
 /// # Errors
 /// [`DecimalError::NotANumber`], [`DecimalError::TooPrecise`] or [`DecimalError::TooLarge`].
 pub fn parse(text: &str, places: u32, limit: i64, limit_text: &'static str) -> Result<i64, DecimalError> {
-    use DecimalError::{NotANumber, TooLarge, TooPrecise};
+    match parse_rounding(text, places, limit, limit_text)? {
+        (value, false) => Ok(value),
+        (_, true) => Err(DecimalError::TooPrecise(places)),
+    }
+}
+
+/// The same for a literal that may have more places: it is rounded half up, away from zero, and the truth says
+/// whether that changed its value.
+///
+/// # Errors
+/// [`DecimalError::NotANumber`] or [`DecimalError::TooLarge`].
+pub fn parse_rounding(
+    text: &str,
+    places: u32,
+    limit: i64,
+    limit_text: &'static str,
+) -> Result<(i64, bool), DecimalError> {
+    let Digits { negative, digits, scale } = digits(text)?;
+    if digits.is_empty() {
+        return Ok((0, false));
+    }
+    let scale = scale + i64::from(places);
+    let rounded = scale < 0;
+    let value = if rounded {
+        let cut = usize::try_from(-scale).unwrap_or(usize::MAX);
+        let kept = digits.len().saturating_sub(cut);
+        let half = digits.len() >= cut && digits.as_bytes()[kept] >= b'5';
+        let value = if kept == 0 { Some(0) } else { digits[..kept].parse::<i128>().ok() };
+        value.map(|value| value + i128::from(half))
+    } else {
+        let power = u32::try_from(scale).ok().and_then(|s| 10i128.checked_pow(s));
+        digits.parse::<i128>().ok().zip(power).and_then(|(v, p)| v.checked_mul(p))
+    };
+    let value = value
+        .filter(|v| *v <= i128::from(limit))
+        .and_then(|v| i64::try_from(v).ok())
+        .ok_or(DecimalError::TooLarge(limit_text))?;
+    Ok((if negative { -value } else { value }, rounded))
+}
+
+/// A literal's value as `digits × 10^scale`, the digits freed of zeros at both ends; none for zero.
+struct Digits {
+    negative: bool,
+    digits: String,
+    scale: i64,
+}
+
+fn digits(text: &str) -> Result<Digits, DecimalError> {
+    use DecimalError::NotANumber;
     if text.is_empty() || text.len() > LITERAL_MAX_CHARS {
         return Err(NotANumber);
     }
@@ -56,29 +104,12 @@ pub fn parse(text: &str, places: u32, limit: i64, limit_text: &'static str) -> R
     if !whole.bytes().chain(fraction.bytes()).all(|b| b.is_ascii_digit()) {
         return Err(NotANumber);
     }
-    // value = digits × 10^scale, with the digits freed of zeros at both ends.
-    let digits = format!("{whole}{fraction}");
-    let trimmed = digits.trim_end_matches('0');
-    let dropped = i64::try_from(digits.len() - trimmed.len()).unwrap_or(i64::MAX);
-    let trimmed = trimmed.trim_start_matches('0');
-    if trimmed.is_empty() {
-        return Ok(0);
-    }
+    let all = format!("{whole}{fraction}");
+    let trimmed = all.trim_end_matches('0');
+    let dropped = i64::try_from(all.len() - trimmed.len()).unwrap_or(i64::MAX);
     let fraction_len = i64::try_from(fraction.len()).unwrap_or(i64::MAX);
-    let scale = i64::from(exponent) - fraction_len + dropped + i64::from(places);
-    if scale < 0 {
-        return Err(TooPrecise(places));
-    }
-    let power = u32::try_from(scale).ok().and_then(|s| 10i128.checked_pow(s));
-    let value = trimmed
-        .parse::<i128>()
-        .ok()
-        .zip(power)
-        .and_then(|(v, p)| v.checked_mul(p))
-        .filter(|v| *v <= i128::from(limit))
-        .and_then(|v| i64::try_from(v).ok())
-        .ok_or(TooLarge(limit_text))?;
-    Ok(if negative { -value } else { value })
+    let scale = i64::from(exponent) - fraction_len + dropped;
+    Ok(Digits { negative, digits: trimmed.trim_start_matches('0').to_owned(), scale })
 }
 
 /// The shortest exact literal of `value ÷ 10^places`: `1000`, `923.5`, `0.000001`.
@@ -183,6 +214,29 @@ mod tests {
             assert_eq!(six(text), Err(error), "{text}");
         }
         assert_eq!(six(&"1".repeat(65)), Err(NotANumber));
+    }
+
+    #[test]
+    fn more_places_are_rounded_half_up_where_that_is_wanted() {
+        let round = |text| parse_rounding(text, 6, LIMIT, "9000000000000");
+        for (text, value, rounded) in [
+            ("0.0000004", 0, true),
+            ("0.0000005", 1, true),
+            ("0.00000049999", 0, true),
+            ("1e-7", 0, true),
+            ("5e-7", 1, true),
+            ("9e-300", 0, true),
+            ("-0.0000005", -1, true),
+            ("0.9999995", 1_000_000, true),
+            ("1.2345678", 1_234_568, true),
+            ("0.000001", 1, false),
+            ("1.50000000", 1_500_000, false),
+            ("0", 0, false),
+        ] {
+            assert_eq!(round(text), Ok((value, rounded)), "{text}");
+        }
+        assert_eq!(round("1e300"), Err(DecimalError::TooLarge("9000000000000")));
+        assert_eq!(round("1e-"), Err(DecimalError::NotANumber));
     }
 
     proptest! {

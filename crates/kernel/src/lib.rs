@@ -5,7 +5,7 @@
 //! constant. Nothing here does I/O, reads a clock or draws a random number, except [`Clock`],
 //! which is how time is handed in.
 //!
-//! Reading order: [`credits`] and [`usd`] (money over [`decimal`]), [`wide_sum`] (sums that
+//! Reading order: [`credits`], [`usd`] and [`rate`] (money over [`decimal`]), [`wide_sum`] (sums that
 //! cannot overflow), [`score`], [`ids`], [`text`], [`json`], [`timestamp`], [`clock`], [`secret`].
 
 pub mod clock;
@@ -14,6 +14,7 @@ pub mod decimal;
 pub mod ids;
 pub mod json;
 pub mod number;
+pub mod rate;
 pub mod score;
 pub mod secret;
 pub mod text;
@@ -26,6 +27,7 @@ pub use credits::{Amount, Charge, Credits, Signed};
 pub use ids::{ExternalId, GrantId, HoldId, TransactionId, UserKey, UserRowId};
 pub use json::{JsonArray, JsonObject};
 pub use number::{Count, RecordId};
+pub use rate::{ExactUsd, Rate};
 pub use score::{Flag, Score};
 pub use secret::Secret;
 pub use text::{Content, Email, Name, Text};

@@ -21,6 +21,12 @@ impl Usd {
     pub const fn from_nano(nano: i128) -> Self {
         Self(nano)
     }
+
+    /// As nano-dollars; what one record may cost always fits.
+    #[must_use]
+    pub fn nano(self) -> i64 {
+        i64::try_from(self.0).unwrap_or(i64::MAX)
+    }
 }
 
 impl Serialize for Usd {

@@ -4,11 +4,13 @@ use crate::auth::Authenticator;
 use crate::config::Config;
 use crate::credits::Rejection;
 use crate::credits::balances::Balances;
+use crate::credits::verify::watch::Verifications;
 use crate::db::Db;
 use crate::files::Files;
 use crate::http::ApiError;
 use crate::http::docs::Operations;
 use crate::live::Live;
+use crate::prices::Prices;
 use crate::sessions::store::SessionRefs;
 use crate::telemetry::Metrics;
 use crate::users::api::refused;
@@ -33,6 +35,10 @@ pub struct App {
     pub writer: Writer,
     /// Whoever watches, and how it is woken.
     pub live: Live,
+    /// What is known of verifications of the ledger.
+    pub verifications: Verifications,
+    /// What models cost.
+    pub prices: Prices,
     /// Balances.
     pub balances: Balances,
     /// Which row a user's id names.

@@ -7,6 +7,7 @@ use crate::credits::balances::Balances;
 use crate::credits::ledger::Policy;
 use crate::credits::memory::Accounts;
 use crate::credits::seal;
+use crate::credits::verify::watch::Verifications;
 use crate::db::{Db, DbError, Location, migrate};
 use crate::files::Files;
 use crate::http::docs::Operations;
@@ -14,6 +15,7 @@ use crate::http::input::BODY_ROOM_BYTES;
 use crate::http::{router, server};
 use crate::jobs;
 use crate::live::{Live, listen};
+use crate::prices::Prices;
 use crate::sessions::store::session_refs;
 use crate::telemetry::Metrics;
 use crate::users::store::row_ids;
@@ -55,6 +57,7 @@ pub struct Service {
     finished: Finished,
     jobs: tokio::task::JoinHandle<()>,
     listening: Option<tokio::task::JoinHandle<()>>,
+    following: tokio::task::JoinHandle<()>,
     _claim: Option<File>,
 }
 
@@ -93,19 +96,16 @@ pub async fn open(config: &Config) -> Result<(Db, Option<File>), BootError> {
 /// [`BootError`].
 pub async fn build(config: Config, clock: Clock, metrics: Option<Metrics>) -> Result<Service, BootError> {
     let (db, claim) = open(&config).await?;
-    let rules = Rules {
-        ledger: Policy { refund_life: config.refund_credits_life },
-        welcome: config.welcome_credits,
-        welcome_life: config.welcome_credits_life,
-        session_life: config.session_life,
-    };
     let memory = Arc::new(Accounts::default());
     let live = Live::over(&db);
-    let (writer, finished) = Writer::start(&db, rules, &clock, &memory, &live)?;
+    let (writer, finished) = Writer::start(&db, rules(&config), &clock, &memory, &live)?;
+    let prices = Prices::open(&db, &writer, clock.now()).await?;
+    let following = prices.follow();
     let (routes, document) = router::table();
     let app = Arc::new(App {
         auth: Authenticator::new(auth(&config), clock.clone())?,
         balances: Balances::start(&db, &memory),
+        verifications: Verifications::default(),
         row_ids: row_ids(),
         session_refs: session_refs(),
         files: Files::open(&config, claim.is_some()).map_err(BootError::Files)?,
@@ -115,6 +115,7 @@ pub async fn build(config: Config, clock: Clock, metrics: Option<Metrics>) -> Re
         draining: AtomicBool::new(false),
         metrics,
         live,
+        prices,
         writer,
         config,
         clock,
@@ -123,7 +124,18 @@ pub async fn build(config: Config, clock: Clock, metrics: Option<Metrics>) -> Re
     let jobs = tokio::spawn(jobs::run(Arc::clone(&app)));
     let listening = listen::start(&app.db, &app.live);
     let router = router::router(Arc::clone(&app), routes, &document);
-    Ok(Service { app, router, finished, jobs, listening, _claim: claim })
+    Ok(Service { app, router, finished, jobs, listening, following, _claim: claim })
+}
+
+/// What the writer decides by.
+#[must_use]
+pub fn rules(config: &Config) -> Rules {
+    Rules {
+        ledger: Policy { refund_life: config.refund_credits_life },
+        welcome: config.welcome_credits,
+        welcome_life: config.welcome_credits_life,
+        session_life: config.session_life,
+    }
 }
 
 /// The memory for large bodies, in KiB.
@@ -168,7 +180,7 @@ impl Service {
     /// Serves until `stop` resolves; then stops accepting, answers what was asked, and writes what
     /// was taken. Nothing that was accepted is lost.
     pub async fn serve(self, listener: TcpListener, stop: impl Future<Output = ()>) {
-        let Self { app, router, finished, jobs, listening, _claim } = self;
+        let Self { app, router, finished, jobs, listening, following, _claim } = self;
         let draining = Arc::clone(&app);
         let stop = async move {
             stop.await;
@@ -181,6 +193,7 @@ impl Service {
             tracing::warn!("some connections did not end within SHUTDOWN_GRACE_SECONDS and were closed");
         }
         jobs.abort();
+        following.abort();
         let _ = jobs.await;
         // The queue closes with the last handle on it; then the writer answers what it has and ends.
         drop(app);

@@ -4,8 +4,9 @@
 
 use crate::config::Setting;
 use clap::{Args, Parser, Subcommand};
-use kernel::ExternalId;
+use kernel::{ExternalId, Timestamp};
 use std::io;
+use std::path::PathBuf;
 
 /// The binary's arguments.
 #[derive(Debug, Parser)]
@@ -35,8 +36,43 @@ pub enum Command {
     Migrate,
     /// Check every rule of the ledger on the live database; ends with code 1 when one is broken
     VerifyLedger(VerifyLedger),
+    /// Look at the price book, or take a price list into it
+    #[command(subcommand)]
+    Prices(PricesCommand),
     /// Print every setting, its value and where it comes from, secrets masked
     Config,
+}
+
+/// What can be asked about prices.
+#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
+pub enum PricesCommand {
+    /// Take a price list in LiteLLM's layout into the price book; ends with code 1 when the file is no such list
+    Import(PricesImport),
+    /// Print the prices that are in force now, in US dollars per unit
+    List(PricesList),
+}
+
+/// Which list is imported, and how.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct PricesImport {
+    /// The file, such as LiteLLM's model_prices_and_context_window.json
+    pub file: PathBuf,
+    /// Say what would be done, and write nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// From when the prices are in force, later than the last version of each model; now when absent
+    #[arg(long, value_name = "INSTANT")]
+    pub effective_at: Option<Timestamp>,
+    /// Name every model that was skipped, rounded or priced in part
+    #[arg(long, short)]
+    pub verbose: bool,
+}
+
+/// Which prices are printed.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct PricesList {
+    /// Models whose name has this in it
+    pub query: Option<String>,
 }
 
 /// What `verify-ledger` checks and how it answers.
@@ -99,6 +135,24 @@ mod tests {
             Command::VerifyLedger(one)
         );
         assert!(asked("user-service verify-ledger --user a/b").is_err());
+    }
+
+    #[test]
+    fn prices_are_imported_and_listed() {
+        let import =
+            PricesImport { file: "list.json".into(), dry_run: false, effective_at: None, verbose: false };
+        let found = asked("user-service prices import list.json").expect("command");
+        assert_eq!(found, Command::Prices(PricesCommand::Import(import.clone())));
+        let all =
+            PricesImport { dry_run: true, verbose: true, effective_at: Some(Timestamp::default()), ..import };
+        let line = "user-service prices import --dry-run -v --effective-at 1970-01-01 list.json";
+        assert_eq!(asked(line).expect("command"), Command::Prices(PricesCommand::Import(all)));
+        let list = PricesList { query: Some("gpt".to_owned()) };
+        assert_eq!(
+            asked("user-service prices list gpt").expect("command"),
+            Command::Prices(PricesCommand::List(list))
+        );
+        assert!(asked("user-service prices import").is_err() && asked("user-service prices").is_err());
     }
 
     #[test]

@@ -5,9 +5,10 @@ use kernel::Clock;
 use std::io::Write as _;
 use std::process::ExitCode;
 use user_service::boot::{self, BootError};
-use user_service::cli::{Cli, Command, VerifyLedger, write_settings};
+use user_service::cli::{Cli, Command, PricesCommand, VerifyLedger, write_settings};
 use user_service::config::{Config, Environment};
 use user_service::credits::verify;
+use user_service::prices::command::{self, CommandError};
 use user_service::{measure, telemetry};
 
 #[global_allocator]
@@ -61,6 +62,7 @@ async fn run(command: Command, config: Config) -> Result<ExitCode, BootError> {
             Ok(ExitCode::SUCCESS)
         }
         Command::VerifyLedger(asked) => verify_ledger(&config, &asked).await,
+        Command::Prices(asked) => prices(&config, &asked).await,
         Command::Config => Ok(ExitCode::SUCCESS),
     }
 }
@@ -111,6 +113,17 @@ async fn verify_ledger(config: &Config, asked: &VerifyLedger) -> Result<ExitCode
         say(&report.to_string());
     }
     Ok(if report.is_sound() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+async fn prices(config: &Config, asked: &PricesCommand) -> Result<ExitCode, BootError> {
+    match command::run(config, asked, &mut std::io::stdout().lock()).await {
+        Ok(()) => Ok(ExitCode::SUCCESS),
+        Err(CommandError::Boot(error)) => Err(error),
+        Err(CommandError::Failed(why)) => {
+            let _ = writeln!(std::io::stderr(), "user-service: {why}");
+            Ok(ExitCode::FAILURE)
+        }
+    }
 }
 
 fn say(text: &str) {

@@ -20,6 +20,13 @@ pub fn queue(waiting: usize) {
     metrics::gauge!("ledger_queue_commands").set(waiting as f64);
 }
 
+/// The whole ledger was verified.
+pub fn verified(sound: bool, entries: u64, at_seconds: i64) {
+    metrics::gauge!("ledger_sound").set(if sound { 1.0 } else { 0.0 });
+    metrics::gauge!("ledger_verified_entries").set(entries as f64);
+    metrics::gauge!("ledger_verified_timestamp_seconds").set(at_seconds as f64);
+}
+
 /// How many event streams are open.
 pub fn live_streams(open: usize) {
     metrics::gauge!("live_streams").set(open as f64);
@@ -42,6 +49,9 @@ pub fn describe() {
         "Time to decide and commit a batch."
     );
     describe_gauge!("ledger_queue_commands", "Commands waiting for the writer.");
+    describe_gauge!("ledger_sound", "1 when the last verification found the ledger sound, 0 when not.");
+    describe_gauge!("ledger_verified_entries", "Entries that the last verification replayed.");
+    describe_gauge!("ledger_verified_timestamp_seconds", Unit::Seconds, "When the last verification ended.");
     describe_gauge!("live_streams", "Event streams that are open.");
     describe_counter!("live_events_total", "Events sent on event streams, by kind.");
 }

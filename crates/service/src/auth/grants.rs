@@ -104,6 +104,25 @@ impl FromRequestParts<Arc<App>> for Caller {
     }
 }
 
+/// An admin, by the role of its token or by the scope of its key.
+pub struct Admin {
+    /// Who.
+    pub caller: Caller,
+}
+
+impl FromRequestParts<Arc<App>> for Admin {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, ApiError> {
+        let caller = Caller::from_request_parts(parts, app).await?;
+        if caller.principal.is_admin() {
+            Ok(Self { caller })
+        } else {
+            Err(ApiError::forbidden("This needs an admin"))
+        }
+    }
+}
+
 /// A caller that may do `P` to the user of the path.
 pub struct OnUser<P> {
     /// To whom.

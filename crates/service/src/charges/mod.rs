@@ -5,10 +5,15 @@
 //! them, unless its caller asked for the record all the same.
 //!
 //! Reading order: [`model`] (what is asked, what comes of it), [`request`] (how it is sent and priced),
-//! [`plan`] (how it is decided), [`api`] and [`batch`] (routes), [`view`] (answers).
+//! [`plan`] (how it is decided), [`api`] and [`batch`] (routes), [`rerate`] (what had no price), [`view`] (answers).
 
+pub mod api;
+pub mod batch;
 pub mod model;
 pub mod plan;
+pub mod request;
+pub mod rerate;
+pub mod view;
 
 pub use model::{Charge, ChargeMark, ChargeStatus, Charged, Charges, OnInsufficient};
 
@@ -17,6 +22,8 @@ use kernel::Timestamp;
 
 /// The name that the price book has for a model; the one that is asked for where it has none.
 #[must_use]
-pub fn canonical(_app: &App, model: &str, _provider: Option<&str>, _at: Timestamp) -> String {
-    model.to_owned()
+pub fn canonical(app: &App, model: &str, provider: Option<&str>, at: Timestamp) -> String {
+    let book = app.prices.book();
+    let version = book.resolve(model, provider, at);
+    version.map_or_else(|| model.to_owned(), |version| version.model.to_string())
 }

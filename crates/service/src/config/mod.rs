@@ -9,6 +9,7 @@
 
 mod database_url;
 mod files;
+mod prices;
 mod rules;
 mod source;
 mod value;
@@ -18,6 +19,7 @@ mod tests;
 
 pub use database_url::DatabaseUrl;
 pub use files::{FileQuotas, FileStore, S3, S3Keys};
+pub use prices::{Markups, PriceSettings, UnknownModel};
 pub use source::{ConfigError, Origin, Setting};
 pub use value::is_authority;
 pub use value::{AuthProvider, CorsOrigins, Environment, LogFormat};
@@ -89,6 +91,10 @@ pub struct Config {
     pub refund_credits_life: Option<Duration>,
     /// `TOP_UP_URL`, when set.
     pub top_up_url: Option<String>,
+    /// `VERIFY_LEDGER_HOURS`; nothing means never.
+    pub verify_ledger_every: Option<Duration>,
+    /// How costs become credits, and what becomes of a model that nobody knows.
+    pub prices: PriceSettings,
     /// `SESSION_DAYS`; nothing means that they never expire.
     pub session_life: Option<Duration>,
     /// `JSON_BODY_LIMIT_BYTES`.
@@ -207,6 +213,8 @@ impl Config {
             welcome_credits_life: life(reader, "WELCOME_CREDITS_DAYS")?,
             refund_credits_life: life(reader, "REFUND_CREDITS_DAYS")?,
             top_up_url: reader.optional("TOP_UP_URL", value::WEB_PAGE_RULE, value::web_page)?,
+            verify_ledger_every: hours(reader.number("VERIFY_LEDGER_HOURS", 0..=8760)?),
+            prices: prices::settings(reader)?,
             session_life: life(reader, "SESSION_DAYS")?,
             json_body_limit_bytes: reader.number("JSON_BODY_LIMIT_BYTES", 1024..=104_857_600)?,
             batch_body_limit_bytes: reader.number("BATCH_BODY_LIMIT_BYTES", 1024..=1_073_741_824)?,
@@ -258,6 +266,10 @@ fn cors_origins(reader: &mut Reader, environment: Environment) -> Result<CorsOri
 fn life(reader: &mut Reader, key: &str) -> Result<Option<Duration>, ConfigError> {
     let count = reader.number(key, 0..=36_500)?;
     Ok((count > 0).then(|| days(count)))
+}
+
+const fn hours(count: u64) -> Option<Duration> {
+    if count == 0 { None } else { Some(Duration::from_secs(count * 60 * 60)) }
 }
 
 const fn days(count: u64) -> Duration {

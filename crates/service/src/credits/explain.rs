@@ -12,6 +12,7 @@ use axum::extract::{Path, State};
 use axum::response::Response;
 use kernel::{Credits, GrantId, HoldId, JsonObject, Timestamp, TransactionId};
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
 use utoipa::{IntoParams, ToSchema};
@@ -112,19 +113,18 @@ pub async fn explain_transaction(
         return Err(unknown());
     }
     let entry = store::one_entry(&app.db, id).await?.ok_or_else(unknown)?;
-    let mut grants = Vec::with_capacity(entry.funded_by.len());
-    for (seq, _) in entry.funded_by.iter().filter(|(seq, _)| *seq != 0) {
-        grants.extend(store::one_grant(&app.db, on.user.row, *seq).await?);
-    }
+    let seqs: Vec<i64> = entry.funded_by.iter().map(|(seq, _)| *seq).collect();
+    let grants = store::grants_of(&app.db, on.user.row, &seqs).await?;
+    let grants: BTreeMap<i64, Grant> = grants.into_iter().map(|grant| (grant.seq, grant)).collect();
     let transaction = TransactionView::new(&entry, &on.user.auth0_id);
     let view = ExplanationView::new(entry, transaction, &grants);
     Ok(json(&Envelope::new("Transaction explained", app.clock.now(), view)))
 }
 
 impl ExplanationView {
-    fn new(entry: Entry, transaction: TransactionView, grants: &[Grant]) -> Self {
+    fn new(entry: Entry, transaction: TransactionView, grants: &BTreeMap<i64, Grant>) -> Self {
         let parts = entry.funded_by.iter().map(|(seq, amount)| {
-            let grant = grants.iter().find(|grant| grant.seq == *seq);
+            let grant = grants.get(seq);
             PartView {
                 grant_id: (*seq != 0).then_some(GrantId { user: entry.user, seq: *seq }),
                 amount: *amount,

@@ -417,13 +417,26 @@ pub async fn grants(
     .await
 }
 
-/// One grant.
+/// The grants of an account with these sequence numbers.
 ///
 /// # Errors
 /// [`DbError`].
-pub async fn one_grant(db: &Db, user: UserRowId, seq: i64) -> Result<Option<Grant>, DbError> {
-    let sql = concat!("SELECT ", grant_columns!(), " FROM credit_grants WHERE user_id = $1 AND seq = $2");
-    db.find(sql, &[user.0.into(), seq.into()]).await
+pub async fn grants_of(db: &Db, user: UserRowId, seqs: &[i64]) -> Result<Vec<Grant>, DbError> {
+    let sql = match db {
+        Db::Sqlite(_) => concat!(
+            "SELECT ",
+            grant_columns!(),
+            " FROM credit_grants WHERE user_id = $1 AND seq IN (SELECT value FROM json_each($2))"
+        ),
+        Db::Postgres(_) => concat!(
+            "SELECT ",
+            grant_columns!(),
+            " FROM credit_grants WHERE user_id = $1 \
+             AND seq IN (SELECT json_array_elements_text($2::text::json)::bigint)"
+        ),
+    };
+    let seqs = serde_json::to_string(seqs).unwrap_or_default();
+    db.query(sql, vec![user.0.into(), seqs.as_str().into()]).await
 }
 
 /// One transaction.

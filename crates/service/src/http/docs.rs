@@ -109,6 +109,11 @@ pub struct Problem {
         (name = "Users", description = "Who they are."),
         (name = "Usage", description = "What they used; recording deducts nothing."),
         (name = "Credits", description = "What they may still spend: a prepaid ledger that is never overdrawn."),
+        (name = "Charges", description = "Usage, its price and its payment in one transaction."),
+        (name = "Holds", description = "Credits set aside for work whose cost is known only when it is done."),
+        (name = "Limits", description = "How much may be spent in which window of time."),
+        (name = "Admin", description = "What operators ask."),
+        (name = "Prices", description = "What models cost, in dollars and in credits, from when on, and why."),
         (name = "Sessions", description = "What they said, and what is remembered of it."),
         (name = "Files", description = "What they uploaded."),
         (name = "Auth", description = "Tokens for development, and which providers are accepted."),
@@ -177,12 +182,16 @@ fn bound_list(schema: &mut RefOr<Schema>) {
     }
 }
 
+/// What spends or sets aside credits, or is denied by a spending limit.
+const PAID: [&str; 5] = ["consume_credits", "create_charge", "create_charges", "create_hold", "tick_hold"];
+
 fn complete_operation(method: &Method, operation: &mut Operation) {
     let public =
         operation.security.as_ref().is_none_or(|all| all.iter().all(|one| *one == Default::default()));
     let has_body = operation.request_body.is_some();
     let name = operation.operation_id.clone().unwrap_or_default();
     let switchable = matches!(name.as_str(), "create_dev_token" | "get_metrics");
+    let paid = PAID.contains(&name.as_str());
     let watched = matches!(name.as_str(), "watch_session" | "watch_user");
     let parameters = operation.parameters.get_or_insert_default();
     let takes_something = has_body || !parameters.is_empty();
@@ -190,7 +199,10 @@ fn complete_operation(method: &Method, operation: &mut Operation) {
         .iter()
         .any(|parameter| matches!(parameter, RefOr::T(p) if p.parameter_in == ParameterIn::Path));
     let keyed = (*method == Method::POST || *method == Method::PATCH || *method == Method::PUT)
-        && !matches!(name.as_str(), "noop" | "create_dev_token" | "put_local_file");
+        && !matches!(
+            name.as_str(),
+            "noop" | "create_dev_token" | "put_local_file" | "get_quote" | "check_limits"
+        );
     parameters.push(
         header_parameter("X-Request-ID", "Taken, echoed, logged and put in errors; made when absent.", 128)
             .into(),
@@ -208,8 +220,13 @@ fn complete_operation(method: &Method, operation: &mut Operation) {
             "The input breaks a rule, which `detail` names field by field; on consume also: not enough credits.",
         ),
         (401, !public, "No token, or one that is not accepted."),
+        (
+            402,
+            paid,
+            "Not enough credits (`required`, `available`, `retryable`, `top_up_url`), or a spending limit denies it.",
+        ),
         (403, !public, "Not the caller's to do."),
-        (404, in_path || !public, "There is no such user or transaction."),
+        (404, in_path || !public, "There is no such user, transaction or price."),
         (404, switchable, "The route is switched off by the settings."),
         (408, true, "The request took longer than `REQUEST_TIMEOUT_SECONDS`."),
         (409, keyed, "It conflicts with what is there."),

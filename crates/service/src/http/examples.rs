@@ -4,6 +4,9 @@
 //! test holds each example against the schema of its answer.
 
 mod files;
+mod ledger;
+mod limits;
+mod prices;
 mod sessions;
 
 use serde_json::{Value, json};
@@ -40,7 +43,13 @@ pub fn answer(operation: &str) -> Option<Value> {
         "list_grants" => list("Retrieved 1 grants", grant()),
         "get_balance" => balance(),
         "list_transactions" => list("Retrieved 1 transactions", spending()),
-        other => return sessions::answer(other).or_else(|| files::answer(other)),
+        other => {
+            return sessions::answer(other)
+                .or_else(|| files::answer(other))
+                .or_else(|| ledger::answer(other))
+                .or_else(|| limits::answer(other))
+                .or_else(|| prices::answer(other));
+        }
     })
 }
 
@@ -146,14 +155,14 @@ fn grant_entry() -> Value {
 fn grant() -> Value {
     json!({
         "grant_id": "grt_112_1", "transaction_id": "txn_112_1", "source": "signup", "amount": 1000, "remaining": 974.5,
-        "priority": 0, "effective_at": NOW, "expires_at": WELCOME_ENDS, "expired": false,
+        "priority": 0, "effective_at": NOW, "expires_at": WELCOME_ENDS, "expired": false, "voided": false,
     })
 }
 
 fn balance() -> Value {
     let mut answer = envelope("Credit balance retrieved successfully", json!(974.5));
     answer["balance"] = json!({
-        "available": 974.5, "held": 0, "total": 974.5, "credits_total": 1000,
+        "available": 974.5, "held": 0, "total": 974.5, "credits_total": 1000, "credit_limit": 0, "owed": 0, "scoped": [],
         "expiring": [{"grant_id": "grt_112_1", "amount": 974.5, "expires_at": WELCOME_ENDS}],
     });
     answer

@@ -2,10 +2,14 @@
 
 use crate::app::App;
 use crate::auth::api as auth;
+use crate::charges::{api as charges, batch as charge_batch, rerate};
 use crate::config::CorsOrigins;
+use crate::credits::verify::watch;
 use crate::credits::{corrections, explain, holds_api as holds};
 use crate::files::{api as files, direct, serve, upload};
 use crate::http::{ApiError, around, docs};
+use crate::limits::api as limits;
+use crate::prices::{api as prices, intake, quotes};
 use crate::sessions::{api as sessions, memory, messages, search};
 use crate::{
     credits::api as credits, live::api as live, ops, usage::api as usage, usage::batch, users::api as users,
@@ -52,6 +56,12 @@ pub fn table() -> (Router<Arc<App>>, OpenApi) {
         .routes(routes!(holds::extend_hold))
         .routes(routes!(holds::capture_hold))
         .routes(routes!(holds::release_hold))
+        .routes(routes!(limits::list_limits, limits::replace_limits))
+        .routes(routes!(limits::check_limits))
+        .routes(routes!(charges::create_charge))
+        .routes(routes!(charge_batch::create_charges))
+        .routes(routes!(rerate::rerate_usage))
+        .routes(routes!(watch::verify_ledger, watch::get_ledger_verification))
         .routes(routes!(sessions::create_session, sessions::list_sessions))
         .routes(routes!(sessions::get_session, sessions::update_session, sessions::delete_session))
         .routes(routes!(sessions::set_session_status))
@@ -71,6 +81,10 @@ pub fn table() -> (Router<Arc<App>>, OpenApi) {
         .routes(routes!(files::download_file))
         .routes(routes!(direct::create_upload_url))
         .routes(routes!(direct::complete_upload))
+        .routes(routes!(prices::list_prices))
+        .routes(routes!(intake::import_prices))
+        .routes(routes!(prices::get_price, prices::put_price))
+        .routes(routes!(quotes::get_quote))
         .routes(routes!(serve::get_local_file, serve::put_local_file))
         .split_for_parts();
     (router, docs::complete(document))

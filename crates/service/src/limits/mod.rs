@@ -6,12 +6,16 @@
 //!
 //! Reading order: [`window`] (calendar and rolling windows, their buckets), [`model`] (limits, spends,
 //! counters), [`rules`] (the decision, pure), [`request`] and [`view`] (what is sent and answered),
-//! `engine` (loading and moving counters for the group-commit writer), [`sweeper`].
+//! [`api`] (routes), [`standing`] and [`store`] (reads), `engine` (loading and moving counters for the
+//! group-commit writer), [`sweeper`].
 
+pub mod api;
 pub mod engine;
 pub mod model;
 pub mod request;
 pub mod rules;
+pub mod standing;
+pub mod store;
 pub mod sweeper;
 pub mod view;
 pub mod window;

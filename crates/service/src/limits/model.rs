@@ -23,6 +23,7 @@ pub const SKEW_MICROS: i64 = 300 * 1_000_000;
 /// What a limit counts apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
+#[schema(as = LimitDimension)]
 pub enum Dimension {
     /// All that the user spends.
     #[default]
@@ -54,6 +55,7 @@ impl Dimension {
 /// What a limit counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
+#[schema(as = LimitUnit)]
 pub enum Unit {
     /// Credits spent, counted in millionths.
     Credits,
@@ -136,7 +138,7 @@ impl Limit {
     /// The window of the counters of that name; nothing when [`Limit::key`] did not make it.
     #[must_use]
     pub fn window_of_key(key: &str) -> Option<Window> {
-        key.splitn(5, '.').nth(3)?.parse().ok()
+        key.split('.').nth(3)?.parse().ok()
     }
 
     /// The counter of one value, as it can still count at `now`.

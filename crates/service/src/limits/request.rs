@@ -2,18 +2,18 @@
 
 use super::model::{self, Dimension, EACH_MAX, LIMITS_MAX, Limit, Spend, TEXT_MAX_BYTES, Unit};
 use super::window::Window;
+use crate::credits::context::Context;
+use crate::credits::holds_api::tags;
+use crate::credits::ledger::Measure;
 use crate::http::{ApiError, Invalid};
 use kernel::decimal::{self, DecimalError};
-use kernel::{Charge, Cost, Count, Text};
+use kernel::{Charge, Cost, Count, Credits, Text};
 use serde::{Deserialize, Deserializer};
 use std::borrow::Cow;
 use std::collections::HashSet;
 use utoipa::openapi::schema::{ObjectBuilder, OneOfBuilder, SchemaType, Type};
 use utoipa::openapi::{RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
-
-/// The most tags of one spend.
-const TAGS_MAX: usize = 20;
 
 /// All limits of a user.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -152,45 +152,48 @@ pub struct CheckRequest {
     tags: Option<Vec<Text<1, 100>>>,
 }
 
-/// A spend with the texts that it is about.
-#[derive(Debug)]
+/// How much a question is about.
+#[derive(Debug, Clone, Copy)]
 pub struct Asked {
-    request: CheckRequest,
-    key: Option<String>,
-    tags: Vec<String>,
+    credits: Credits,
+    measure: Measure,
+    requests: i64,
 }
 
 impl CheckRequest {
-    /// The spend, asked by this key where it names none.
+    /// What the spend is for, and how much it is: with the caller's own key where it names none, and the
+    /// model by the name that `canonical` gives it.
     ///
     /// # Errors
     /// 400 when there are too many tags.
-    pub fn asked(mut self, own_key: Option<&str>) -> Result<Asked, ApiError> {
-        let tags = self.tags.take().unwrap_or_default();
-        if tags.len() > TAGS_MAX {
-            let rule = format!("must have at most {TAGS_MAX} tags, has {}", tags.len());
-            return Err(ApiError::invalid(["body", "tags"], rule));
-        }
-        let key = self.key.take().map(Text::into_string).or_else(|| own_key.map(str::to_owned));
-        Ok(Asked { request: self, key, tags: tags.into_iter().map(Text::into_string).collect() })
+    pub fn asked(
+        self,
+        own_key: Option<String>,
+        canonical: impl Fn(&str) -> String,
+    ) -> Result<(Context, Asked), ApiError> {
+        let count = |count: Option<Count>, absent| count.map_or(absent, |count| i64::from(count.get()));
+        let context = Context {
+            model: self.model_name.map(|model| canonical(model.as_str())),
+            feature: None,
+            session: self.session_id.map(Text::into_string),
+            key: self.key.map(Text::into_string).or(own_key),
+            tags: tags(self.tags)?,
+        };
+        let cost_usd = self.cost_usd.unwrap_or_default().nano();
+        let asked = Asked {
+            credits: self.credits.unwrap_or_default().credits(),
+            measure: Measure { cost_usd, tokens: count(self.tokens_used, 0) },
+            requests: count(self.requests, 1),
+        };
+        Ok((context, asked))
     }
 }
 
 impl Asked {
-    /// What it spends, and on what.
+    /// The spend.
     #[must_use]
-    pub fn spend(&self) -> Spend<'_> {
-        let count = |count: Option<Count>, absent| count.map_or(absent, |count| i64::from(count.get()));
-        Spend {
-            credits: self.request.credits.unwrap_or_default().credits(),
-            cost_usd: self.request.cost_usd.unwrap_or_default().nano(),
-            tokens: count(self.request.tokens_used, 0),
-            requests: count(self.request.requests, 1),
-            key: self.key.as_deref(),
-            session: self.request.session_id.as_ref().map(Text::as_str),
-            model: self.request.model_name.as_ref().map(Text::as_str),
-            tags: &self.tags,
-        }
+    pub fn of(self, context: &Context) -> Spend<'_> {
+        Spend { requests: self.requests, ..context.spend(self.credits, self.measure) }
     }
 }
 
@@ -288,13 +291,15 @@ mod tests {
     #[test]
     fn a_question_has_at_most_twenty_tags() {
         let asked = |tags: usize| {
-            let body = json!({"tags": vec!["t"; tags], "tokens_used": "7"}).to_string();
+            let tags: Vec<String> = (0..tags).map(|tag| tag.to_string()).collect();
+            let body = json!({"tags": tags, "tokens_used": "7", "model_name": "gpt-4-0613"}).to_string();
             let request: CheckRequest = serde_json::from_str(&body).expect("a request");
-            request.asked(Some("main"))
+            request.asked(Some("main".to_owned()), |model| model.replace("-0613", ""))
         };
-        let twenty = asked(20).expect("twenty");
-        let spend = twenty.spend();
-        assert_eq!((spend.tags.len(), spend.tokens, spend.requests, spend.key), (20, 7, 1, Some("main")));
+        let (context, twenty) = asked(20).expect("twenty");
+        let spend = twenty.of(&context);
+        assert_eq!((spend.tags.len(), spend.tokens, spend.requests), (20, 7, 1));
+        assert_eq!((spend.key, spend.model), (Some("main"), Some("gpt-4")));
         assert_eq!(asked(21).expect_err("too many").invalid[0].loc, ["body", "tags"]);
     }
 }

@@ -44,7 +44,7 @@ impl PartialSchema for Quantity {
 
 impl ToSchema for Quantity {
     fn name() -> Cow<'static, str> {
-        "Quantity".into()
+        "LimitQuantity".into()
     }
 }
 

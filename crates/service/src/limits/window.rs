@@ -188,7 +188,7 @@ impl PartialSchema for Window {
 
 impl ToSchema for Window {
     fn name() -> Cow<'static, str> {
-        "Window".into()
+        "LimitWindow".into()
     }
 }
 

@@ -84,6 +84,15 @@ pub struct UsageRequest {
 }
 
 impl UsageRequest {
+    /// Whether it says how many tokens went in or out, be it none.
+    #[must_use]
+    pub const fn counts_tokens(&self) -> bool {
+        self.prompt_tokens.is_some()
+            || self.input_tokens.is_some()
+            || self.completion_tokens.is_some()
+            || self.output_tokens.is_some()
+    }
+
     /// The record that it asks for.
     ///
     /// # Errors

@@ -1,6 +1,7 @@
 //! Roll-ups: the sums of each hour, day and month, by event type, model and provider. Pure.
 
 use super::UsageRecord;
+use crate::charges::rerate::Rerated;
 use chrono::{DateTime, Datelike, NaiveDate, Utc};
 use kernel::{Timestamp, UserRowId, WideSum};
 use std::collections::{BTreeMap, HashMap};
@@ -121,22 +122,20 @@ impl Sums {
     }
 }
 
-/// What the records move: the sums of each hour, day and month that they fall into.
+/// What the records move: the sums of each hour, day and month that they fall into. Those that were
+/// rated anew move them by the difference.
 ///
 /// Each record is added to its hour without copying a text; days and months are summed from hours.
 #[must_use]
-pub fn of(records: &[UsageRecord]) -> BTreeMap<Key, Sums> {
+pub fn of(records: &[UsageRecord], rerated: &[Rerated]) -> BTreeMap<Key, Sums> {
     let mut hours: HashMap<(UserRowId, Timestamp, &str, &str, &str), Sums> = HashMap::new();
     for record in records {
-        let facts = &record.facts;
-        let hour = (
-            record.user,
-            Period::Hour.bucket(record.created_at),
-            facts.event_type.as_str(),
-            facts.model_name.as_deref().unwrap_or_default(),
-            facts.provider.as_deref().unwrap_or_default(),
-        );
-        hours.entry(hour).or_default().add(&Sums::of(record));
+        hours.entry(hour(record)).or_default().add(&Sums::of(record));
+    }
+    for Rerated { before, after } in rerated {
+        let sums = hours.entry(hour(after)).or_default();
+        sums.add(&Sums::of(after));
+        sums.sub(&Sums::of(before));
     }
     let mut rollups = BTreeMap::new();
     for ((user, hour, event_type, model_name, provider), sums) in hours {
@@ -153,6 +152,18 @@ pub fn of(records: &[UsageRecord]) -> BTreeMap<Key, Sums> {
         }
     }
     rollups
+}
+
+/// The hour that a record falls into.
+fn hour(record: &UsageRecord) -> (UserRowId, Timestamp, &str, &str, &str) {
+    let facts = &record.facts;
+    (
+        record.user,
+        Period::Hour.bucket(record.created_at),
+        facts.event_type.as_str(),
+        facts.model_name.as_deref().unwrap_or_default(),
+        facts.provider.as_deref().unwrap_or_default(),
+    )
 }
 
 #[cfg(test)]

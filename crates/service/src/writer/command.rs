@@ -25,6 +25,8 @@ pub enum Command {
     Charge(Box<charges::Charge>),
     /// The same, many times.
     Charges(charges::Charges),
+    /// Rate usage that had no price.
+    Rerate(Box<charges::rerate::Rerate>),
     /// Add messages to a session.
     Append(sessions::Append),
     /// Something small.
@@ -71,6 +73,8 @@ pub enum Done {
     Usage(Vec<usage::Outcome>),
     /// What became of the charge.
     Charged(charges::Charged),
+    /// The usage record as it was rated; nothing where it was rated before.
+    Rerated(Option<usage::UsageRecord>),
     /// What became of each charge.
     Charges(Vec<Result<charges::Charged, WriteError>>),
     /// The messages that were added.

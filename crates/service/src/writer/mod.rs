@@ -173,6 +173,7 @@ fn lane_of(command: &Command) -> usize {
     let hasher = BuildHasherDefault::<DefaultHasher>::default();
     let hash = match command {
         Command::Ledger(user, _) => hasher.hash_one(user),
+        Command::Rerate(rerate) => hasher.hash_one(rerate.user),
         Command::Charge(charge) => hasher.hash_one(charge.new.user),
         Command::Charges(charges) => hasher.hash_one(charges.charges.first().map(|charge| charge.new.user)),
         Command::Usage(record) => hasher.hash_one(record.records.first().map(|record| record.user)),

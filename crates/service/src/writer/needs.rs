@@ -16,7 +16,8 @@ use std::sync::Arc;
 pub struct Needs {
     /// Accounts that may come from a cache.
     pub accounts: Vec<UserRowId>,
-    /// Accounts that must not come from a memory: what it does not know of could not be written down.
+    /// Accounts of which a memory will not do: to settle, because what it does not know of could not be written
+    /// down, and where a refusal is not given back but becomes part of what is written or answered.
     pub settled: Vec<UserRowId>,
     /// Users by external id; their accounts are loaded too, never from a cache.
     pub users: Vec<ExternalId>,
@@ -35,6 +36,8 @@ pub struct Needs {
     pub spends: Vec<(UserRowId, Context)>,
     /// Spending limits that the batch itself sets.
     pub limits: Vec<(UserRowId, Arc<[Limit]>)>,
+    /// Usage records that are to be rated.
+    pub records: Vec<i64>,
     /// Usage records whose owner matters.
     pub usage_ids: Vec<i64>,
     /// Events that may have been recorded.
@@ -81,6 +84,13 @@ impl Needs {
                 }
                 Command::Edit(edit) => needs.fresh.extend(edit.fresh),
                 Command::ForgetKeys(_) => {}
+                Command::Rerate(rerate) => {
+                    needs.accounts.push(rerate.user);
+                    // What the account cannot pay is written down as unpaid, so it must not rest on a memory.
+                    needs.settled.push(rerate.user);
+                    needs.records.push(rerate.record);
+                    needs.originals.extend(rerate.entry);
+                }
                 Command::Charge(charge) => needs.charge(charge),
                 Command::Charges(charges) => {
                     for charge in &charges.charges {
@@ -108,9 +118,10 @@ impl Needs {
         self.fresh_usage += 1;
         self.events.extend(charge.new.event_id.clone().map(|event| (user, event)));
         self.spends.push((user, charge.basis.context.clone()));
-        // A record that is kept although it cannot be paid is no refusal that would be decided again,
-        // so it must not rest on a memory.
-        self.settled.extend((charge.on_insufficient == OnInsufficient::Record).then_some(user));
+        if charge.on_insufficient == OnInsufficient::Record {
+            // A refusal is written down as unpaid, so it must not rest on a memory.
+            self.settled.push(user);
+        }
     }
 
     fn ledger(&mut self, user: UserRowId, command: &LedgerCommand) {
@@ -175,6 +186,7 @@ impl Needs {
         unique(&mut self.originals);
         unique(&mut self.holds);
         unique(&mut self.grants);
+        unique(&mut self.records);
         unique(&mut self.usage_ids);
         unique(&mut self.events);
         unique(&mut self.keys);

@@ -3,6 +3,7 @@
 use super::command::{Answer, Command, Done, IdempotencyKey, Job, Reply, WriteError};
 use super::edit::Edit;
 use super::ids::Ids;
+use crate::charges::rerate::Rerated;
 use crate::credits::hold::Hold;
 use crate::credits::ledger::{Decision, Facts, Issue, LedgerCommand, Note, Original, Policy, settle};
 use crate::credits::model::Origin;
@@ -50,6 +51,8 @@ pub struct Working {
     pub entries: HashMap<TransactionId, Entry>,
     /// What counts under spending limits.
     pub counters: HashMap<CounterKey, Used>,
+    /// Usage records that are to be rated.
+    pub records: HashMap<i64, UsageRecord>,
     /// Whose a usage record is.
     pub usage_owners: HashMap<i64, UserRowId>,
     /// The record of an event.
@@ -110,6 +113,8 @@ pub struct Changes {
     pub settled: Vec<(UserRowId, Timestamp)>,
     /// Usage records.
     pub usage: Vec<UsageRecord>,
+    /// Usage records that were rated.
+    pub rerated: Vec<Rerated>,
     /// What their buckets move by.
     pub rollups: BTreeMap<Key, Sums>,
     /// Messages, in the order in which they were added.
@@ -133,6 +138,7 @@ impl Changes {
             && self.accounts.is_empty()
             && self.settled.is_empty()
             && self.usage.is_empty()
+            && self.rerated.is_empty()
             && self.messages.is_empty()
             && self.edits.is_empty()
             && self.answers.is_empty()
@@ -166,7 +172,7 @@ impl Plan<'_> {
                 return Err(DbError::Internal(why.clone()));
             }
         }
-        self.changes.rollups = rollup::of(&self.changes.usage);
+        self.changes.rollups = rollup::of(&self.changes.usage, &self.changes.rerated);
         for (user, read) in &self.changes.accounts {
             if let Some(account) = self.working.accounts.get_mut(user) {
                 account.version = read.map_or(1, |version| version + 1);
@@ -210,6 +216,7 @@ impl Plan<'_> {
                 Ok(self.changed_user(read, user))
             }
             Command::Usage(record) => self.usage(record),
+            Command::Rerate(rerate) => self.rerate(rerate).map(Done::Rerated),
             Command::Charge(charge) => self.charge(charge).map(Done::Charged),
             Command::Charges(charges) => self.charges(charges).map(Done::Charges),
             Command::Append(append) => self.append(append),

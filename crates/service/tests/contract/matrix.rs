@@ -85,7 +85,8 @@ impl Route {
             .replace("{user_id}", &owner.user.replace('|', "%7C"))
             .replace("{session_id}", &owner.session)
             .replace("{message_id}", &owner.message)
-            .replace("{memory_id}", &owner.memory);
+            .replace("{memory_id}", &owner.memory)
+            .replace("{model}", "gpt-4");
         // What must be asked in the query.
         let path = match self.name.as_str() {
             "search_messages" => format!("{path}?q=x"),
@@ -104,6 +105,10 @@ impl Route {
     /// What an answer says of somebody who is unknown.
     fn unknown(&self) -> &'static str {
         if self.path.contains("{session_id}") { "SessionNotFoundException" } else { "UserNotFoundException" }
+    }
+
+    fn for_admins(&self) -> bool {
+        self.scopes.iter().any(|scope| scope == "admin")
     }
 
     fn grants(&self) -> bool {
@@ -205,6 +210,34 @@ both_engines! {
             // Development alone lets users recharge themselves.
             let wanted = if route.name == "recharge_credits" { 200 } else { 403 };
             assert_eq!(answer.status, wanted, "{}: {}", route.name, answer.text());
+        }
+    }
+
+    async fn what_is_for_admins_is_for_nobody_else(app: TestApp) {
+        let alice = Owner::new(&app.alice).await;
+        let all = routes(&app.document);
+        let for_admins: Vec<_> = all.iter().filter(|route| route.for_admins()).collect();
+        assert!(!for_admins.is_empty());
+        for route in for_admins {
+            for actor in [&app.alice, &app.backend] {
+                let answer = route.ask(actor, &alice).await;
+                answer.refuses(403, "AuthorizationException", "This needs an admin");
+                // Before anything else is looked at.
+                assert_eq!(route.request(actor, &alice).body("{").send().await.status, 403, "{}", route.name);
+            }
+            let answer = route.ask(&app.admin, &alice).await;
+            assert_eq!(answer.status, 200, "{}: {}", route.name, answer.text());
+        }
+    }
+
+    async fn what_is_nobodys_is_for_everybody_with_credentials(app: TestApp) {
+        let nobody = Owner::nobody();
+        let open = ["list_prices", "get_price", "get_quote", "noop"];
+        let all = routes(&app.document);
+        for route in all.iter().filter(|route| open.contains(&route.name.as_str())) {
+            for actor in [&app.alice, &app.backend, &app.admin] {
+                assert_eq!(route.ask(actor, &nobody).await.status, 200, "{}", route.name);
+            }
         }
     }
 

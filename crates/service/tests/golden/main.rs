@@ -1,17 +1,16 @@
 //! The golden set: usage objects as providers answer them, and what they come to, worked out by hand.
 //! Its `README.md` says how it was made.
 
-use kernel::{Credits, decimal};
+use kernel::Rate;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::collections::BTreeMap;
 use std::path::Path;
 use user_service::prices::usage::{self, Normalized};
-use user_service::prices::{Pool, Quantities};
-
-/// Decimal places of a price, and of a cost: femto-dollars.
-const PLACES: u32 = 15;
-const CREDITS_PER_USD: i128 = 500;
+use user_service::prices::version::Tariff;
+use user_service::prices::{
+    CreditsPerUsd, Markup, Pool, PriceVersion, Quantities, Rates, Terms, fallback_version, quote,
+};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -41,10 +40,10 @@ impl Case {
         })
     }
 
-    /// The price of each pool that is used, in femto-dollars for a unit.
-    fn prices(&self) -> BTreeMap<Pool, i64> {
+    /// The price of each pool that is used.
+    fn prices(&self) -> BTreeMap<Pool, Rate> {
         let price = |(pool, text): (&String, &String)| {
-            (pool.parse().expect("a pool"), decimal::parse(text, PLACES, i64::MAX, "").expect("a price"))
+            (pool.parse().expect("a pool"), Rate::parse(text).expect("a price"))
         };
         self.prices.iter().map(price).collect()
     }
@@ -64,20 +63,20 @@ fn cases() -> Vec<(String, Case)> {
     cases
 }
 
-/// What the quantities come to at these prices: dollars exactly, and credits to a millionth.
-fn priced(quantities: &Quantities, prices: &BTreeMap<Pool, i64>) -> (String, String) {
-    // Seconds are counted in thousandths, so everything is.
-    let cost: i128 = quantities
-        .used()
-        .map(|(pool, quantity)| {
-            let unit = if pool == Pool::Second { 1 } else { 1000 };
-            i128::from(quantity) * unit * i128::from(prices[&pool])
-        })
-        .sum();
-    let micro = 10i128.pow(PLACES + 3 - 6);
-    let credits = (cost * CREDITS_PER_USD + micro / 2) / micro;
-    let credits = Credits::from_micro(i64::try_from(credits).expect("few credits"));
-    (decimal::format(cost, PLACES + 3), credits.to_string())
+/// What the quantities come to at these prices, by the service's own pricing: dollars exactly, and credits.
+fn priced(quantities: &Quantities, prices: &BTreeMap<Pool, Rate>) -> (String, String) {
+    let rates = prices.iter().fold(Rates::default(), |rates, (pool, rate)| rates.with(*pool, *rate));
+    let version = PriceVersion {
+        tariff: Tariff { rates, ..Tariff::default() },
+        ..fallback_version(Rate::parse("0").expect("a rate"))
+    };
+    let terms = Terms {
+        credits_per_usd: CreditsPerUsd::parse("500").expect("credits per dollar"),
+        markup: Markup::ONE,
+    };
+    let explained = quote(&version, "golden", quantities, &terms).expect("a price");
+    assert!(explained.unpriced_pools.is_empty(), "every used pool has its price: {explained:?}");
+    (serde_json::to_string(&explained.exact_cost_usd).expect("json"), explained.credits.to_string())
 }
 
 fn read(case: &Case) -> Normalized {

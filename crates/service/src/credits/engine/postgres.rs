@@ -6,7 +6,7 @@ use crate::credits::ledger::Original;
 use crate::credits::store::{
     AccountPart, account_columns, account_parts, entry_columns, gather, grant_columns, hold_columns,
 };
-use crate::credits::{Account, Entry, EntryKind, Grant};
+use crate::credits::{Entry, EntryKind, Grant};
 use crate::db::write::Write;
 use crate::db::{DbError, FromRow, Row};
 use crate::writer::needs::Needs;

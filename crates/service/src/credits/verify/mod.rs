@@ -5,12 +5,13 @@
 //! comes out with the stored rows; the first row that does not fit is named.
 //!
 //! Reading order: `replay` (what the entries say), `compare` and `holds` (whether the stored rows say the same),
-//! `snapshot` (one state of the database to look at).
+//! `snapshot` (one state of the database to look at), [`watch`] (the job and the admin's routes).
 
 mod compare;
 mod holds;
 mod replay;
 mod snapshot;
+pub mod watch;
 
 use super::model::Account;
 use super::store::{Sealed, account_columns};
@@ -21,6 +22,7 @@ use replay::replay;
 use serde::Serialize;
 use snapshot::Snapshot;
 use std::fmt;
+use utoipa::ToSchema;
 
 /// How many accounts are listed at once.
 const ACCOUNTS_AT_ONCE: i64 = 1_000;
@@ -39,13 +41,16 @@ pub struct Report {
 }
 
 /// A row that does not fit.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Fault {
     /// The table.
+    #[schema(max_length = 64)]
     pub table: &'static str,
     /// The row's key.
+    #[schema(max_length = 300)]
     pub row: String,
     /// What is wrong with it.
+    #[schema(max_length = 1000)]
     pub rule: String,
 }
 

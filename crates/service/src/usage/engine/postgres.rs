@@ -1,5 +1,6 @@
 //! Usage records and roll-ups on PostgreSQL.
 
+use crate::charges::rerate::Rerated;
 use crate::credits::engine::postgres::entries;
 use crate::db::write::Write;
 use crate::db::{DbError, FromRow, Row};
@@ -37,6 +38,14 @@ pub async fn load(connection: &Object, needs: &Needs, working: &mut Working) -> 
         }
         entries(connection, &charged, working).await?;
     }
+    if !needs.records.is_empty() {
+        let sql = concat!("SELECT ", usage_columns!(), " FROM usage_records WHERE id = ANY($1)");
+        let statement = connection.prepare_cached(sql).await?;
+        for row in connection.query(&statement, &[&needs.records]).await? {
+            let record = UsageRecord::from_row(&Row::Postgres(&row))?;
+            working.records.insert(record.id, record);
+        }
+    }
     if !needs.usage_ids.is_empty() {
         let statement =
             connection.prepare_cached("SELECT id, user_id FROM usage_records WHERE id = ANY($1)").await?;
@@ -50,10 +59,37 @@ pub async fn load(connection: &Object, needs: &Needs, working: &mut Working) -> 
 /// What a batch writes of usage.
 #[must_use]
 pub fn writes(changes: &Changes) -> Vec<Write<'_>> {
-    if changes.usage.is_empty() {
-        return Vec::new();
+    let mut writes = Vec::new();
+    if !changes.usage.is_empty() {
+        writes.push(record_writes(&changes.usage));
     }
-    vec![record_writes(&changes.usage), rollup_writes(changes)]
+    if !changes.rerated.is_empty() {
+        writes.push(rerated_writes(&changes.rerated));
+    }
+    if !changes.rollups.is_empty() {
+        writes.push(rollup_writes(changes));
+    }
+    writes
+}
+
+fn rerated_writes(rerated: &[Rerated]) -> Write<'_> {
+    let after = || rerated.iter().map(|rerated| &rerated.after);
+    let mark = || after().map(|record| record.charge.as_ref());
+    Write::rows(
+        "UPDATE usage_records u SET credits_charged = t.credits_charged, cost_usd = t.cost_usd, \
+         calculation_method = t.calculation_method, charge_status = t.charge_status, credits_due = t.credits_due \
+         FROM UNNEST($1::bigint[], $2::bigint[], $3::bigint[], $4::text[], $5::text[], $6::bigint[], $7::text[]) \
+         AS t(id, credits_charged, cost_usd, calculation_method, charge_status, credits_due, before) \
+         WHERE u.id = t.id AND u.charge_status = t.before",
+        rerated.len(),
+    )
+    .column(after().map(|record| record.id))
+    .column(after().map(|record| record.facts.credits_charged.micro()))
+    .column(after().map(|record| record.facts.cost_usd))
+    .column(after().map(|record| record.facts.calculation_method.as_str()))
+    .column(mark().map(|mark| mark.map(|mark| mark.status.as_str())))
+    .column(mark().map(|mark| mark.and_then(|mark| mark.due).map(Credits::micro)))
+    .column(rerated.iter().map(|rerated| rerated.before.charge.as_ref().map(|mark| mark.status.as_str())))
 }
 
 /// The join refuses the records of a user whom another replica has deleted meanwhile.

@@ -1,13 +1,18 @@
 //! Usage records and roll-ups on SQLite.
 
+use crate::charges::rerate::Rerated;
 use crate::credits::engine::sqlite::entry;
 use crate::db::{DbError, FromRow, Row};
 use crate::usage::UsageRecord;
 use crate::usage::model::usage_columns;
 use crate::writer::needs::Needs;
 use crate::writer::plan::{Changes, Working};
+use crate::writer::sqlite::exactly_one;
 use kernel::{Credits, TransactionId, UserRowId};
 use rusqlite::{Connection, OptionalExtension, params};
+
+const RERATE: &str = "UPDATE usage_records SET credits_charged = ?2, cost_usd = ?3, calculation_method = ?4, \
+    charge_status = ?5, credits_due = ?6 WHERE id = ?1 AND charge_status = ?7";
 
 /// Loads the events that were recorded before, and the owners of usage records.
 ///
@@ -31,6 +36,16 @@ pub fn load(connection: &Connection, needs: &Needs, working: &mut Working) -> Re
             working.events.insert((*user, event.clone()), record);
         }
     }
+    for id in &needs.records {
+        let mut select = connection.prepare_cached(concat!(
+            "SELECT ",
+            usage_columns!(),
+            " FROM usage_records WHERE id = ?1"
+        ))?;
+        let mut rows = select.query([id])?;
+        let record = rows.next()?.map(|row| UsageRecord::from_row(&Row::Sqlite(row))).transpose()?;
+        working.records.extend(record.map(|record| (*id, record)));
+    }
     if !needs.usage_ids.is_empty() {
         let mut select = connection.prepare_cached("SELECT user_id FROM usage_records WHERE id = ?1")?;
         for id in &needs.usage_ids {
@@ -46,8 +61,21 @@ pub fn load(connection: &Connection, needs: &Needs, working: &mut Working) -> Re
 /// # Errors
 /// [`DbError`].
 pub fn write(connection: &Connection, changes: &Changes) -> Result<(), DbError> {
-    if changes.usage.is_empty() {
+    if changes.rollups.is_empty() {
         return Ok(());
+    }
+    for Rerated { before, after } in &changes.rerated {
+        let mark = after.charge.as_ref();
+        let written = connection.prepare_cached(RERATE)?.execute(params![
+            after.id,
+            after.facts.credits_charged.micro(),
+            after.facts.cost_usd,
+            after.facts.calculation_method,
+            mark.map(|mark| mark.status.as_str()),
+            mark.and_then(|mark| mark.due).map(Credits::micro),
+            before.charge.as_ref().map(|mark| mark.status.as_str()),
+        ])?;
+        exactly_one(written, "usage_records")?;
     }
     let mut insert = connection.prepare_cached(concat!(
         "INSERT INTO usage_records (",
