@@ -33,7 +33,7 @@ async fn crowd(engine: Engine) {
     let mut players = Vec::new();
     for name in ["a", "b", "c", "d", "e"] {
         let worth = [1, 2_500_000, 40_000_000_000_000_000][players.len() % 3];
-        players.push(Player::new(user(&writer, name).await, worth));
+        players.push(Player::new(user(&writer, name).await, worth, START));
     }
     let (mut now, mut asked) = (START, 0);
     while asked < ASKS {
@@ -91,8 +91,10 @@ async fn alone(engine: Engine) -> Vec<Entry> {
     let (clock, mut random) = (Clock::manual(kernel::Timestamp::from_micros(START)), Random(97));
     let writer = stage.writer(&clock);
     let balances = Balances::start(&stage.db, &stage.memory);
-    let mut players =
-        [Player::new(user(&writer, "a").await, 1), Player::new(user(&writer, "b").await, 1_000)];
+    let mut players = [
+        Player::new(user(&writer, "a").await, 1, START),
+        Player::new(user(&writer, "b").await, 1_000, START),
+    ];
     let mut now = START;
     for _ in 0..700 {
         now += random.step();

@@ -27,8 +27,8 @@ async fn two_replicas_agree_with_the_model() {
     let (clocks, mut random) = (clocks(), Random(seed));
     let writers = [stage.writer(&clocks[0]), stage.writer(&clocks[1])];
     let balances = Balances::start(&stage.db, &stage.memory);
-    let mut players =
-        [Player::new(user(&writers[0], "a").await, 1), Player::new(user(&writers[1], "b").await, 1_000)];
+    let (a, b) = (user(&writers[0], "a").await, user(&writers[1], "b").await);
+    let mut players = [Player::new(a, 1, START), Player::new(b, 1_000, START - BEHIND)];
     let mut now = START;
     for _ in 0..120 {
         now += random.step();

@@ -3,7 +3,7 @@
 use crate::books::{is_receipt, outcome};
 use crate::model::Model;
 use crate::model::holds::State;
-use crate::script::{Ask, Outcome, Random, START, setting_text};
+use crate::script::{Ask, Outcome, Random, setting_text};
 use kernel::{Clock, Credits, Timestamp, TransactionId, UserRowId};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -155,8 +155,9 @@ pub struct Player {
 }
 
 impl Player {
-    pub fn new(user: UserRowId, worth: i64) -> Self {
-        let model = Model::new(most(worth), Some(REFUND_LIFE), START);
+    /// One that was made at that time.
+    pub fn new(user: UserRowId, worth: i64, made_at: i64) -> Self {
+        let model = Model::new(most(worth), Some(REFUND_LIFE), made_at);
         Self { user, model, receipts: Vec::new(), worth, seen: 0 }
     }
 
