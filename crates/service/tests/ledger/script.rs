@@ -159,7 +159,8 @@ impl Random {
             }),
             15..20 => Ask::Give(self.grant(now)),
             20..25 => {
-                let receipt = if self.one_in(30) { None } else { Some(receipt(self)) };
+                // What time alone has made, and nobody has written down, nobody can name.
+                let receipt = (receipts > 0 && !self.one_in(30)).then(|| receipt(self));
                 Ask::Refund { receipt, units: (!self.one_in(3)).then(|| self.below(9) + 1) }
             }
             25..27 => {
