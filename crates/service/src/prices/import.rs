@@ -39,6 +39,7 @@ pub struct Import {
 /// What became of a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
+#[schema(as = ImportStatus)]
 pub enum Status {
     /// It has a new version.
     Imported,
