@@ -107,7 +107,7 @@ both_engines! {
         let again = put(&app.admin, "acme/large-1", json!({"rates": {"input": 5}})).await.ok();
         assert_eq!((&again["message"], &again["data"]["version"]), (&json!("The price says so already"), &json!(2)));
         let asked = |at: &str| json!({"model": "large", "input_tokens": 10, "at": at});
-        assert_eq!(quote(&app.alice, asked(NOW)).await["cost_usd"].to_string(), "1e-5");
+        assert_eq!(quote(&app.alice, asked(NOW)).await["cost_usd"].to_string(), "0.00001");
         assert_eq!(quote(&app.alice, asked("2025-08-02")).await["cost_usd"], 50);
     }
 
