@@ -10,6 +10,11 @@ pub const CONSUME: &str = r#"{"amount":0.000001,"description":"bench"}"#;
 /// What one `CONSUME` takes, in micro-credits.
 pub const CONSUME_MICROS: i128 = 1;
 
+/// A call of a model, priced by the book that the service begins with.
+pub const CHARGE: &str = r#"{"event_type":"ai_chat","model_name":"gpt-4","provider":"openai","usage":{"prompt_tokens":1,"completion_tokens":1,"total_tokens":2}}"#;
+/// What one `CHARGE` takes, in micro-credits: (0.00003 + 0.00006) USD at 500 credits each.
+pub const CHARGE_MICROS: i128 = 45_000;
+
 const DAY_MICROS: i64 = 24 * 3600 * 1_000_000;
 const MODELS: [(&str, &str); 4] = [
     ("gpt-4", "openai"),

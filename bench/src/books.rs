@@ -2,7 +2,6 @@
 
 use crate::Fallible;
 use crate::api::Api;
-use crate::bodies::CONSUME_MICROS;
 use crate::cases::Books;
 use crate::users::User;
 use serde::Serialize;
@@ -46,7 +45,7 @@ impl Opening {
         let moved = self.settled(api, users).await? - self.total;
         let unit = match self.books {
             Books::None | Books::Messages => 1,
-            Books::Credits => -CONSUME_MICROS,
+            Books::Credits(micros) => -micros,
             Books::Usage(records) => records as i128,
         };
         let stored = moved / unit;
@@ -78,7 +77,7 @@ impl Opening {
 async fn total(api: &Api, users: &[User], books: Books) -> Fallible<i128> {
     match books {
         Books::None => Ok(0),
-        Books::Credits => Ok(api.balances(users).await?.iter().sum()),
+        Books::Credits(_) => Ok(api.balances(users).await?.iter().sum()),
         Books::Usage(_) => api.records(users).await,
         Books::Messages => api.messages(users).await,
     }

@@ -22,6 +22,13 @@ pub enum Case {
     ConsumeMany,
     /// Consuming at half of the measured rate, open loop, from the intended send time.
     HalfRate,
+    /// Charging for a priced call, 1000 users in turn: usage record, price and debit in one.
+    Charge,
+    /// Holding credits and capturing the hold, 1000 users in turn; a request here is the pair.
+    HoldCapture,
+    /// Consuming from 1000 users in turn, with few and with very many entries in the table. Takes long to
+    /// fill, so it runs only when it is named.
+    ConsumeEntries,
     /// Recording one usage record, 1000 users in turn.
     UsageRecord,
     /// Recording a batch of 1000 usage records, and the bare engine doing the same.
@@ -41,8 +48,8 @@ pub enum Case {
 pub enum Books {
     /// Nothing changes.
     None,
-    /// Every acknowledged request debits `bodies::CONSUME_MICROS`.
-    Credits,
+    /// Every acknowledged request debits so many micro-credits.
+    Credits(i128),
     /// Every acknowledged request stores this many usage records.
     Usage(usize),
     /// Every acknowledged request adds a message.
@@ -50,9 +57,10 @@ pub enum Books {
 }
 
 impl Case {
-    /// All cases in the order they run.
+    /// The cases that run unless some are named, in their order.
     pub fn all() -> Vec<Self> {
-        Self::value_variants().to_vec()
+        let cases = Self::value_variants().iter().copied();
+        cases.filter(|case| *case != Self::ConsumeEntries).collect()
     }
 
     /// The case's name in tables and files.
@@ -63,6 +71,9 @@ impl Case {
             Self::ConsumeOne => "consume_one",
             Self::ConsumeMany => "consume_many",
             Self::HalfRate => "half_rate",
+            Self::Charge => "charge",
+            Self::HoldCapture => "hold_capture",
+            Self::ConsumeEntries => "consume_entries",
             Self::UsageRecord => "usage_record",
             Self::UsageBatch => "usage_batch",
             Self::Stats => "stats",
@@ -75,7 +86,12 @@ impl Case {
     /// What must balance after each row of the case.
     pub fn books(self, batch_records: usize) -> Books {
         match self {
-            Self::ConsumeOne | Self::ConsumeMany | Self::HalfRate => Books::Credits,
+            Self::ConsumeOne
+            | Self::ConsumeMany
+            | Self::HalfRate
+            | Self::HoldCapture
+            | Self::ConsumeEntries => Books::Credits(bodies::CONSUME_MICROS),
+            Self::Charge => Books::Credits(bodies::CHARGE_MICROS),
             Self::UsageRecord => Books::Usage(1),
             Self::UsageBatch => Books::Usage(batch_records),
             Self::MessageAppend => Books::Messages,
@@ -102,6 +118,12 @@ pub fn balance(address: SocketAddr, users: &[User]) -> Vec<Request> {
 /// A consume of every user in turn, by the user itself.
 pub fn consume(address: SocketAddr, users: &[User]) -> Vec<Request> {
     let one = |user: &User| post(address, &user.path("/credits/consume"), &bearer(user), bodies::CONSUME);
+    users.iter().map(|user| vec![one(user)]).collect()
+}
+
+/// A priced charge of every user in turn, by the user itself.
+pub fn charge(address: SocketAddr, users: &[User]) -> Vec<Request> {
+    let one = |user: &User| post(address, &user.path("/charges"), &bearer(user), bodies::CHARGE);
     users.iter().map(|user| vec![one(user)]).collect()
 }
 
@@ -161,7 +183,8 @@ fn head(method: &str, address: SocketAddr, path: &str, caller: &str, length: usi
     )
 }
 
-fn post(address: SocketAddr, path: &str, caller: &str, body: &str) -> Vec<u8> {
+/// A whole POST.
+pub fn post(address: SocketAddr, path: &str, caller: &str, body: &str) -> Vec<u8> {
     [head("POST", address, path, caller, body.len()).as_bytes(), body.as_bytes()].concat()
 }
 

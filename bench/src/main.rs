@@ -1,7 +1,7 @@
 //! The measuring room: starts the release binary on temporary storage, drives it, checks its books.
 //!
 //! Reading order: `suite` (what is measured, in which order), `cases` (the requests), `wrk` and
-//! `open_loop` (the two ways of driving), `books` (what must hold afterwards), `bare` (the engine
+//! `open_loop` and `pairs` (the ways of driving), `books` (what must hold afterwards), `bare` (the engine
 //! without the service), `files` (megabytes in and out), `replay` (real input, exact totals), `report` (the table and the targets).
 //! Nothing here touches a database or a server that it did not start itself.
 
@@ -15,6 +15,7 @@ mod exact;
 mod files;
 mod machine;
 mod open_loop;
+mod pairs;
 mod postgres;
 mod proc;
 mod replay;

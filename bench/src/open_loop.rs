@@ -154,7 +154,7 @@ impl Connection {
 }
 
 /// The status of the answer in `bytes`, or none while it is not whole.
-fn complete(bytes: &[u8]) -> Fallible<Option<u16>> {
+pub fn complete(bytes: &[u8]) -> Fallible<Option<u16>> {
     let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") else { return Ok(None) };
     let head = std::str::from_utf8(&bytes[..end])?;
     let mut lines = head.split("\r\n");

@@ -9,6 +9,7 @@ use crate::cases::{self, Books, Case};
 use crate::engine::{Bed, Engine, EngineSet, Storage};
 use crate::files;
 use crate::open_loop::{self, Plan};
+use crate::pairs::{self, Pair};
 use crate::server::Server;
 use crate::sessions;
 use crate::users::{self, User};
@@ -43,6 +44,9 @@ pub struct Options {
     /// How many records a batch has.
     #[arg(long, default_value_t = 1000)]
     pub batch_records: usize,
+    /// Numbers of entries in the table at which consuming is compared, as a comma list.
+    #[arg(long, value_delimiter = ',', default_value = "1000,10000000")]
+    pub entries: Vec<u64>,
     /// Lengths of the histories whose statistics are compared, as a comma list.
     #[arg(long, value_delimiter = ',', default_value = "1000,1000000")]
     pub histories: Vec<usize>,
@@ -210,6 +214,9 @@ impl<'a> Session<'a> {
                 let batches = cases::usage_batch(address, key, users, spread, records, wall::now());
                 self.rows("usage_batch", &batches, findings).await
             }
+            Case::Charge => self.rows("charge", &cases::charge(address, users), findings).await,
+            Case::HoldCapture => self.hold_capture(findings).await,
+            Case::ConsumeEntries => self.consume_entries(findings).await,
             Case::HalfRate => self.half_rate(findings).await,
             Case::Stats => self.stats(findings).await,
             Case::MessageAppend => self.message_append(findings).await,
@@ -256,6 +263,55 @@ impl<'a> Session<'a> {
             row.books = Some(closing);
         }
         Ok(row)
+    }
+
+    /// Holds and their captures, beside pairs of no-ops driven in the same way.
+    async fn hold_capture(&self, findings: &mut Findings) -> Fallible<()> {
+        let seconds = self.options.seconds;
+        for &connections in &self.options.connections {
+            let noop = self.pairs(Pair::Noop, connections, seconds.div_ceil(2)).await?;
+            let opening = books::open(&self.api, &self.users, self.case.books(0)).await?;
+            let cpu = self.cpu()?;
+            let driven = self.pairs(Pair::HoldCapture, connections, seconds).await?;
+            let mut row = self.reading("hold_capture", connections, &driven, cpu)?;
+            row.noop_per_second = Some(noop.per_second());
+            row.ratio = Some(driven.per_second() / noop.per_second());
+            if let Some(opening) = opening {
+                // Every pair was awaited to its end.
+                row.books = Some(opening.close(&self.api, &self.users, driven.acknowledged(), 0).await?);
+            }
+            report::progress(&row);
+            findings.note(row);
+        }
+        Ok(())
+    }
+
+    async fn pairs(&self, pair: Pair, connections: usize, seconds: u64) -> Fallible<Driven> {
+        let (address, users) = (self.server.address, self.users.clone());
+        let drive = move || pairs::drive(address, &users, pair, connections, seconds);
+        tokio::task::spawn_blocking(drive).await?
+    }
+
+    /// Consumes with the table as it is after each of the wanted numbers of entries.
+    async fn consume_entries(&self, findings: &mut Findings) -> Fallible<()> {
+        let requests = cases::consume(self.server.address, &self.users);
+        let load = Load::prepare(&self.server.storage.folder, "fill", &requests)?;
+        let connections = self.options.connections.iter().copied().max().unwrap_or(200);
+        // The welcome grant and the recharge of each user.
+        let mut entries = 2 * self.users.len() as u64;
+        for &wanted in &self.options.entries {
+            while entries < wanted {
+                // What is needed at 10 000 a second, in goes of at most a minute.
+                let seconds = ((wanted - entries) / 10_000).clamp(1, 60);
+                entries += load.drive(self.server.address, connections, seconds).await?.acknowledged();
+                eprintln!("{entries} entries");
+            }
+            self.rows(&format!("consume_entries_{wanted}"), &requests, findings).await?;
+            let driven = findings.rows.iter().rev().take(self.options.connections.len());
+            entries +=
+                driven.filter_map(|row| row.books.as_ref()).map(|books| books.acknowledged).sum::<u64>();
+        }
+        Ok(())
     }
 
     fn cpu(&self) -> Fallible<(u64, Option<u64>)> {

@@ -59,6 +59,7 @@ impl<'a> Judge<'a> {
                 targets.extend(row.ratio.map(|ratio| self.at_least(row, &aim, ratio, 0.5)));
             }
         }
+        targets.extend(self.entries());
         targets.extend(self.lengths("stats_", "", 2.0));
         targets.extend(self.lengths("stats_", "_ragged", 2.0));
         targets.extend(self.lengths("last_messages_", "", 1.25));
@@ -66,6 +67,20 @@ impl<'a> Judge<'a> {
         targets.push(self.at_most("RSS idle, MiB", most(|row| row.idle_mib), 50.0));
         targets.push(self.at_most("RSS peak under load, MiB", most(|row| row.peak_mib), 150.0));
         targets
+    }
+
+    /// The rate with most entries in the table over that with fewest, each as a ratio to its no-op.
+    fn entries(&self) -> Option<Target> {
+        let most = self.rows().map(|row| row.connections).max()?;
+        let number =
+            |row: &Row| row.case.strip_prefix("consume_entries_").and_then(|n| n.parse::<u64>().ok());
+        let mut rows: Vec<&Row> =
+            self.rows().filter(|row| row.connections == most && number(row).is_some()).collect();
+        rows.sort_by_key(|row| number(row));
+        let (few, many) = (rows.first()?, rows.last()?);
+        let ratio = many.ratio? / few.ratio?;
+        let aim = format!("{} over {} >= 0.8", many.case, few.case);
+        (rows.len() > 1).then(|| self.target(aim, ratio, ratio >= 0.8))
     }
 
     fn rows(&self) -> impl Iterator<Item = &'a Row> {

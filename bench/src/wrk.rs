@@ -64,6 +64,26 @@ impl Driven {
         }
     }
 
+    /// The same reading of answers that all said yes, by their latencies in microseconds, ascending.
+    pub fn of_latencies(latencies_us: &[u64], took: std::time::Duration) -> Self {
+        let at = |share: f64| {
+            let place = (latencies_us.len() as f64 * share).ceil() as usize;
+            latencies_us.get(place.saturating_sub(1)).copied().unwrap_or(0)
+        };
+        Self {
+            requests: latencies_us.len() as u64,
+            duration_us: u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
+            p50_us: at(0.5),
+            p99_us: at(0.99),
+            max_us: at(1.0),
+            status: 0,
+            connect: 0,
+            read: 0,
+            write: 0,
+            timeout: 0,
+        }
+    }
+
     /// Answers per second.
     pub fn per_second(&self) -> f64 {
         self.requests as f64 * 1e6 / self.duration_us.max(1) as f64

@@ -12,7 +12,7 @@ use axum::extract::{Path, State};
 use axum::response::Response;
 use kernel::{Credits, GrantId, HoldId, JsonObject, Text, Timestamp, TransactionId};
 use serde::Serialize;
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
 use utoipa::{IntoParams, ToSchema};
@@ -117,15 +117,15 @@ pub async fn explain_transaction(
     }
     let entry = store::one_entry(&app.db, id).await?.ok_or_else(unknown)?;
     let seqs: Vec<i64> = entry.funded_by.iter().map(|(seq, _)| *seq).collect();
-    let grants = store::some_grants(&app.db, on.user.row, &seqs).await?;
+    let grants = store::grants_of(&app.db, on.user.row, &seqs).await?;
+    let grants: BTreeMap<i64, Grant> = grants.into_iter().map(|grant| (grant.seq, grant)).collect();
     let transaction = TransactionView::new(&entry, &on.user.auth0_id);
     let view = ExplanationView::new(entry, transaction, &grants);
     Ok(json(&Envelope::new("Transaction explained", app.clock.now(), view)))
 }
 
 impl ExplanationView {
-    fn new(entry: Entry, transaction: TransactionView, grants: &[Grant]) -> Self {
-        let grants: HashMap<i64, &Grant> = grants.iter().map(|grant| (grant.seq, grant)).collect();
+    fn new(entry: Entry, transaction: TransactionView, grants: &BTreeMap<i64, Grant>) -> Self {
         let parts = entry.funded_by.iter().map(|(seq, amount)| {
             let grant = grants.get(seq);
             PartView {

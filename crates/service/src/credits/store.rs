@@ -417,28 +417,26 @@ pub async fn grants(
     .await
 }
 
-/// How many grants are looked up at once.
-const GRANTS_AT_ONCE: usize = 20;
-
-/// The grants of these numbers, as far as there are such.
+/// The grants of an account with these sequence numbers.
 ///
 /// # Errors
 /// [`DbError`].
-pub async fn some_grants(db: &Db, user: UserRowId, seqs: &[i64]) -> Result<Vec<Grant>, DbError> {
-    let sql = concat!(
-        "SELECT ",
-        grant_columns!(),
-        " FROM credit_grants WHERE user_id = $1 AND seq IN ($2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, \
-         $13, $14, $15, $16, $17, $18, $19, $20, $21)"
-    );
-    let mut grants = Vec::with_capacity(seqs.len());
-    for some in seqs.chunks(GRANTS_AT_ONCE) {
-        // No grant has the number 0, which fills the places that are left.
-        let numbers = some.iter().copied().chain(std::iter::repeat(0)).take(GRANTS_AT_ONCE);
-        let values = std::iter::once(user.0).chain(numbers).map(Value::from).collect();
-        grants.extend(db.query::<Grant>(sql, values).await?);
-    }
-    Ok(grants)
+pub async fn grants_of(db: &Db, user: UserRowId, seqs: &[i64]) -> Result<Vec<Grant>, DbError> {
+    let sql = match db {
+        Db::Sqlite(_) => concat!(
+            "SELECT ",
+            grant_columns!(),
+            " FROM credit_grants WHERE user_id = $1 AND seq IN (SELECT value FROM json_each($2))"
+        ),
+        Db::Postgres(_) => concat!(
+            "SELECT ",
+            grant_columns!(),
+            " FROM credit_grants WHERE user_id = $1 \
+             AND seq IN (SELECT json_array_elements_text($2::text::json)::bigint)"
+        ),
+    };
+    let seqs = serde_json::to_string(seqs).unwrap_or_default();
+    db.query(sql, vec![user.0.into(), seqs.as_str().into()]).await
 }
 
 /// One transaction.

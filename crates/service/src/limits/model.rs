@@ -138,7 +138,7 @@ impl Limit {
     /// The window of the counters of that name; nothing when [`Limit::key`] did not make it.
     #[must_use]
     pub fn window_of_key(key: &str) -> Option<Window> {
-        key.splitn(5, '.').nth(3)?.parse().ok()
+        key.split('.').nth(3)?.parse().ok()
     }
 
     /// The counter of one value, as it can still count at `now`.

@@ -1,6 +1,6 @@
 //! `user-service prices …`: the price book on the command line.
 
-use super::import::{self, Import, Outcome, Report, Status};
+use super::import::{self, Import, ImportOutcome, ImportReport, ImportStatus};
 use super::litellm::List;
 use super::{Book, Prices, shelf, store};
 use crate::boot::{self, BootError};
@@ -52,7 +52,13 @@ pub async fn run(config: &Config, asked: &PricesCommand, out: &mut impl Write) -
         }
         PricesCommand::List(asked) => write_prices(out, &look(config).await?, asked),
     };
-    written.map_err(|error| CommandError::Failed(format!("the answer cannot be written: {error}")))
+    match written {
+        // Whoever reads has seen enough.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        written => {
+            written.map_err(|error| CommandError::Failed(format!("the answer cannot be written: {error}")))
+        }
+    }
 }
 
 fn read_list(path: &Path) -> Result<List, CommandError> {
@@ -76,7 +82,7 @@ fn import_of(asked: &PricesImport) -> Import {
 }
 
 /// Imports with a writer of its own, which on SQLite nobody else may have.
-async fn take_over(config: &Config, asked: &PricesImport, list: &List) -> Result<Report, CommandError> {
+async fn take_over(config: &Config, asked: &PricesImport, list: &List) -> Result<ImportReport, CommandError> {
     let (db, _claim) = boot::open(config).await.map_err(|error| locked(config, error))?;
     let memory = Arc::new(Accounts::default());
     let live = Live::over(&db);
@@ -109,7 +115,7 @@ fn locked(config: &Config, error: BootError) -> CommandError {
 }
 
 /// What an import would do; it neither writes nor needs the database for itself.
-async fn rehearse(config: &Config, asked: &PricesImport, list: &List) -> Result<Report, CommandError> {
+async fn rehearse(config: &Config, asked: &PricesImport, list: &List) -> Result<ImportReport, CommandError> {
     Ok(import::rehearse(&look(config).await?, &import_of(asked), list))
 }
 
@@ -167,7 +173,7 @@ impl Progress {
     }
 }
 
-fn write_report(out: &mut impl Write, report: &Report, asked: &PricesImport) -> io::Result<()> {
+fn write_report(out: &mut impl Write, report: &ImportReport, asked: &PricesImport) -> io::Result<()> {
     let (count, imported) = (report.models.len(), report.imported);
     let would = if asked.dry_run { "would be " } else { "" };
     writeln!(
@@ -176,13 +182,13 @@ fn write_report(out: &mut impl Write, report: &Report, asked: &PricesImport) -> 
         report.unchanged, report.skipped
     )?;
     let mut why: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-    for outcome in report.models.iter().filter(|outcome| outcome.status == Status::Skipped) {
+    for outcome in report.models.iter().filter(|outcome| outcome.status == ImportStatus::Skipped) {
         why.entry(outcome.why.as_deref().unwrap_or_default()).or_default().push(&outcome.model);
     }
     write_groups(out, "Skipped, because of", &why, asked.verbose)?;
-    let fields = |of: fn(&Outcome) -> &Vec<String>| {
+    let fields = |of: fn(&ImportOutcome) -> &Vec<String>| {
         let mut models: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-        for outcome in report.models.iter().filter(|outcome| outcome.status != Status::Skipped) {
+        for outcome in report.models.iter().filter(|outcome| outcome.status != ImportStatus::Skipped) {
             of(outcome).iter().for_each(|field| models.entry(field).or_default().push(&outcome.model));
         }
         models

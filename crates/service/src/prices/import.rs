@@ -39,8 +39,7 @@ pub struct Import {
 /// What became of a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
-#[schema(as = ImportStatus)]
-pub enum Status {
+pub enum ImportStatus {
     /// It has a new version.
     Imported,
     /// Its price said the same already.
@@ -51,12 +50,12 @@ pub enum Status {
 
 /// A model of the list, and what became of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
-pub struct Outcome {
+pub struct ImportOutcome {
     /// Its name.
     #[schema(max_length = 1000)]
     pub model: String,
     /// What became of it.
-    pub status: Status,
+    pub status: ImportStatus,
     /// The version that says what the list says.
     #[schema(minimum = 1, maximum = 1_000)]
     pub version: Option<i64>,
@@ -73,7 +72,7 @@ pub struct Outcome {
 
 /// What became of a list.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
-pub struct Report {
+pub struct ImportReport {
     /// Models with a new version.
     #[schema(minimum = 0, maximum = 20_000)]
     pub imported: usize,
@@ -85,16 +84,16 @@ pub struct Report {
     pub skipped: usize,
     /// Model by model, in the order of the list.
     #[schema(max_items = 20_000)]
-    pub models: Vec<Outcome>,
+    pub models: Vec<ImportOutcome>,
 }
 
-impl Report {
-    fn new(models: Vec<Outcome>) -> Self {
+impl ImportReport {
+    fn new(models: Vec<ImportOutcome>) -> Self {
         let count = |status| models.iter().filter(|outcome| outcome.status == status).count();
         Self {
-            imported: count(Status::Imported),
-            unchanged: count(Status::Unchanged),
-            skipped: count(Status::Skipped),
+            imported: count(ImportStatus::Imported),
+            unchanged: count(ImportStatus::Unchanged),
+            skipped: count(ImportStatus::Skipped),
             models,
         }
     }
@@ -156,10 +155,10 @@ struct Planner<'a> {
 }
 
 impl Planner<'_> {
-    fn outcome(&mut self, model: &str, read: &Result<Listed, String>) -> Outcome {
-        let mut outcome = Outcome {
+    fn outcome(&mut self, model: &str, read: &Result<Listed, String>) -> ImportOutcome {
+        let mut outcome = ImportOutcome {
             model: model.to_owned(),
-            status: Status::Skipped,
+            status: ImportStatus::Skipped,
             version: None,
             why: None,
             ignored: Vec::new(),
@@ -179,11 +178,11 @@ impl Planner<'_> {
         outcome
     }
 
-    fn decide(&mut self, model: &str, listed: &Listed) -> Result<(Status, i64), String> {
+    fn decide(&mut self, model: &str, listed: &Listed) -> Result<(ImportStatus, i64), String> {
         let Import { source, actor, effective_at, now } = self.import;
         let last = self.book.model(model).and_then(|model| model.last());
         if let Some(last) = last.filter(|last| last.tariff == listed.tariff) {
-            return Ok((Status::Unchanged, last.version));
+            return Ok((ImportStatus::Unchanged, last.version));
         }
         let version = may_add(self.book, model, *effective_at, self.added + self.versions.len())?;
         self.versions.push(PriceVersion {
@@ -195,7 +194,7 @@ impl Planner<'_> {
             source: source.clone(),
             actor: actor.clone(),
         });
-        Ok((Status::Imported, version))
+        Ok((ImportStatus::Imported, version))
     }
 }
 
@@ -215,9 +214,9 @@ fn read(list: &List) -> Vec<(&str, Result<Listed, String>)> {
 
 /// What would become of a list, without writing anything.
 #[must_use]
-pub fn rehearse(book: &Book, import: &Import, list: &List) -> Report {
+pub fn rehearse(book: &Book, import: &Import, list: &List) -> ImportReport {
     let mut planner = Planner { book, import, added: 0, versions: Vec::new() };
-    Report::new(read(list).iter().map(|(model, listed)| planner.outcome(model, listed)).collect())
+    ImportReport::new(read(list).iter().map(|(model, listed)| planner.outcome(model, listed)).collect())
 }
 
 /// Takes a list over; `progress` hears how many models are done.
@@ -230,7 +229,7 @@ pub async fn run(
     import: &Import,
     list: &List,
     mut progress: impl FnMut(usize),
-) -> Result<Report, ImportError> {
+) -> Result<ImportReport, ImportError> {
     let mut book = store::book(db).await?;
     let mut outcomes = Vec::with_capacity(list.0.len());
     let mut added = 0;
@@ -267,5 +266,66 @@ pub async fn run(
         outcomes.extend(taken);
         progress(outcomes.len());
     }
-    Ok(Report::new(outcomes))
+    Ok(ImportReport::new(outcomes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::prices::fallback_version;
+    use kernel::Rate;
+
+    fn version(number: i64) -> PriceVersion {
+        PriceVersion {
+            model: "m".into(),
+            version: number,
+            effective_at: Timestamp::from_micros(number),
+            ..fallback_version(Rate::ZERO)
+        }
+    }
+
+    #[test]
+    fn a_model_and_the_book_have_room_for_so_many_versions() {
+        let at = Timestamp::from_micros;
+        let most = i64::try_from(VERSIONS_MAX).expect("a number");
+        let book = |last| Book::new(1, (1..=last).map(version).collect(), Vec::new());
+        assert_eq!(may_add(&book(most - 1), "m", at(most), 0), Ok(most));
+        assert_eq!(
+            may_add(&book(most), "m", at(most + 1), 0),
+            Err("it has 1000 versions already".to_owned())
+        );
+        let mut full = book(1);
+        full.rows = ROWS_MAX - 1;
+        assert_eq!(may_add(&full, "other", at(1), 0), Ok(1));
+        let refused = Err("the price book has 200000 versions already".to_owned());
+        assert_eq!(may_add(&full, "other", at(1), 1), refused);
+        full.rows = ROWS_MAX;
+        assert_eq!(may_add(&full, "m", at(2), 0), refused);
+    }
+
+    #[test]
+    fn a_list_is_rehearsed_as_it_would_be_taken_over() {
+        let import = Import {
+            source: "import".to_owned(),
+            actor: "test".to_owned(),
+            effective_at: Timestamp::from_micros(1),
+            now: Timestamp::from_micros(9),
+        };
+        let list = r#"{"n":{"input_cost_per_token":1},"n":{"input_cost_per_token":2},"m":{"input_cost_per_token":1},"x":{}}"#;
+        let list: List = serde_json::from_str(list).expect("a list");
+        let book = Book::new(1, vec![version(1)], Vec::new());
+        let report = rehearse(&book, &import, &list);
+        assert_eq!((report.imported, report.unchanged, report.skipped), (1, 0, 3));
+        let why: Vec<_> =
+            report.models.iter().map(|outcome| outcome.why.as_deref().unwrap_or_default()).collect();
+        assert_eq!(
+            why,
+            [
+                "",
+                "it stands in the list twice",
+                "its version 1 is in force from 1970-01-01T00:00:00.000001Z, and history is not changed",
+                "no price"
+            ]
+        );
+    }
 }

@@ -1,6 +1,6 @@
 //! The route by which a price list comes in.
 
-use super::import::{self, Import, ImportError, Report};
+use super::import::{self, Import, ImportError, ImportReport};
 use super::litellm::{List, MODELS_MAX};
 use crate::app::App;
 use crate::auth::grants::{Admin, Caller};
@@ -49,7 +49,7 @@ impl ToSchema for PriceList {}
     params(ImportQuery), security(("bearer" = []), ("service_key" = ["admin"])),
     request_body(content = PriceList, example = json!({
         "acme/large-1": {"litellm_provider": "acme", "mode": "chat", "input_cost_per_token": 1.25e-6, "output_cost_per_token": 0.00001}})),
-    responses((status = 200, body = Envelope<Report>, description = "What became of each model")),
+    responses((status = 200, body = Envelope<ImportReport>, description = "What became of each model")),
 )]
 pub async fn import_prices(
     State(app): State<Arc<App>>,
@@ -88,7 +88,7 @@ async fn import_once(
         ImportError::Write(error) => error.into(),
         ImportError::Contended => ApiError::conflict(error.to_string()),
     })?;
-    let Report { imported, unchanged, skipped, .. } = &report;
+    let ImportReport { imported, unchanged, skipped, .. } = &report;
     let message = format!("Imported {imported} prices, {unchanged} unchanged, {skipped} skipped");
     keep(app, ticket, to_bytes(&Envelope::new(message, import.now, report))).await
 }

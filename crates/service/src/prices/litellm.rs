@@ -19,6 +19,8 @@ pub const MODELS_MAX: usize = 20_000;
 const FIELDS_MAX: usize = 500;
 /// How many tiers one model may have.
 pub const TIERS_MAX: usize = 10;
+/// A field that means pictures made or pictures sent.
+const PER_IMAGE: &str = "input_cost_per_image";
 /// The layout's own example, which is no model.
 const SAMPLE: &str = "sample_spec";
 
@@ -92,6 +94,8 @@ struct Reading {
     rates: BTreeMap<i64, Rates>,
     ignored: BTreeMap<String, bool>,
     rounded: Vec<String>,
+    /// What a picture costs by a field that means pictures made only where that is what a model is for.
+    per_image: Option<(String, String)>,
 }
 
 impl Reading {
@@ -105,6 +109,7 @@ impl Reading {
             "max_input_tokens" => self.tariff.max_input_tokens = count(text),
             "max_output_tokens" => self.tariff.max_output_tokens = count(text),
             "search_context_cost_per_query" => return self.search(name, text),
+            PER_IMAGE => self.per_image = Some((name.to_owned(), text.to_owned())),
             "tiered_pricing" => return self.tiered(name, text),
             _ => match pool_of(name) {
                 Some((pool, tier)) => return self.rate(name, pool, tier.max(above), text),
@@ -162,7 +167,20 @@ impl Reading {
         self.ignored.insert(name.to_owned(), !free);
     }
 
+    /// Pictures made are priced by either of two fields; on models for other things one of them is about pictures in.
+    fn pictures(&mut self) -> Result<(), String> {
+        let Some((name, text)) = self.per_image.take() else { return Ok(()) };
+        let makes_pictures = self.tariff.mode.as_ref().is_some_and(|mode| mode.starts_with("image_"));
+        let priced = self.rates.get(&0).is_some_and(|rates| rates.get(Pool::Image).is_some());
+        if makes_pictures && !priced {
+            return self.rate(&name, Pool::Image, 0, &text);
+        }
+        self.ignore(&name, &text);
+        Ok(())
+    }
+
     fn finish(mut self) -> Result<Listed, String> {
+        self.pictures()?;
         let base = self.rates.remove(&0).unwrap_or_default();
         let costs = |rates: &Rates| rates.given().any(|(_, rate)| rate > Rate::ZERO);
         let priced_elsewhere: Vec<&str> =
@@ -207,7 +225,9 @@ fn pool_of(field: &str) -> Option<(Pool, i64)> {
         "input_cost_per_request" => Pool::Request,
         // Rerankers and search engines, whose usage objects count searches.
         "input_cost_per_query" => Pool::Search,
-        "input_cost_per_second" | "output_cost_per_second" | "output_cost_per_video_per_second" => Pool::Second,
+        "input_cost_per_second" | "output_cost_per_second" | "output_cost_per_video_per_second" => {
+            Pool::Second
+        }
         "input_cost_per_character" | "output_cost_per_character" => Pool::Character,
         _ => return None,
     };
@@ -282,6 +302,11 @@ mod tests {
         let search = r#"{"input_cost_per_token":1e-6,"search_context_cost_per_query":
             {"search_context_size_low":0.01,"search_context_size_medium":0.02,"search_context_size_high":0.03}}"#;
         assert_eq!(tariff(search), r#"{"rates":{"input":0.000001,"search":0.02}}"#);
+        let picture = r#"{"input_cost_per_image":0.04,"mode":"image_generation"}"#;
+        assert_eq!(tariff(picture), r#"{"mode":"image_generation","rates":{"image":0.04}}"#);
+        let sent = listed("m", r#"{"input_cost_per_image":0.04,"mode":"chat","input_cost_per_token":1}"#)
+            .expect("a model");
+        assert_eq!((sent.tariff.rates.get(Pool::Image), sent.ignored), (None, vec![PER_IMAGE.to_owned()]));
     }
 
     #[test]
@@ -307,6 +332,7 @@ mod tests {
             ),
             (r#"{"tiered_pricing":7}"#, "tiered_pricing must be a list of objects"),
             ("7", "must be an object of at most 500 fields"),
+            (&format!("{{{}\"x\":1}}", "\"f\":1,".repeat(500)), "must be an object of at most 500 fields"),
         ] {
             assert_eq!(listed("m", text), Err(why.to_owned()), "{text}");
         }

@@ -3,6 +3,7 @@
 use super::api::unknown;
 use super::model::{Pool, Quantities};
 use super::pricing::{Explanation, Quantity, counted, quote};
+use super::rates::by_pool;
 use super::terms::{Terms, TooMuch};
 use super::usage;
 use super::version::PriceVersion;
@@ -14,7 +15,7 @@ use crate::users;
 use axum::extract::State;
 use axum::response::Response;
 use kernel::{Count, Credits, Text, Timestamp, Usd};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -56,8 +57,14 @@ pub struct QuoteRequest {
 }
 
 /// How much of each pool is used.
-#[derive(Debug, Deserialize)]
+#[derive(Debug)]
 pub struct Used(pub BTreeMap<Pool, Quantity>);
+
+impl<'de> Deserialize<'de> for Used {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        by_pool(deserializer).map(Self)
+    }
+}
 
 impl PartialSchema for Used {
     fn schema() -> RefOr<Schema> {

@@ -4,7 +4,9 @@ use super::{Pool, Quantities};
 use kernel::Rate;
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
 use serde::ser::{Serialize, SerializeMap as _, Serializer};
-use std::{borrow::Cow, fmt};
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::{fmt, marker::PhantomData};
 use utoipa::openapi::schema::AdditionalProperties;
 use utoipa::openapi::{ObjectBuilder, Ref, RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
@@ -56,31 +58,41 @@ impl Serialize for Rates {
 
 impl<'de> Deserialize<'de> for Rates {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Given;
-
-        impl<'de> Visitor<'de> for Given {
-            type Value = Rates;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object of pools and rates")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Rates, A::Error> {
-                let mut rates = Rates::default();
-                while let Some(name) = map.next_key::<Cow<'_, str>>()? {
-                    let pool: Pool = name
-                        .parse()
-                        .map_err(|rule| A::Error::custom(format_args!("the pool {name:.50?} {rule}")))?;
-                    if rates.get(pool).is_some() {
-                        return Err(A::Error::custom(format_args!("the pool {pool} must be given once")));
-                    }
-                    rates.set(pool, map.next_value()?);
-                }
-                Ok(rates)
-            }
-        }
-        deserializer.deserialize_map(Given)
+        let rates = by_pool(deserializer)?;
+        Ok(rates.into_iter().fold(Self::default(), |rates, (pool, rate)| rates.with(pool, rate)))
     }
+}
+
+/// Reads an object whose members are named as pools are, each at most once.
+///
+/// # Errors
+/// The rule that it breaks.
+pub fn by_pool<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    deserializer: D,
+) -> Result<BTreeMap<Pool, T>, D::Error> {
+    struct Pools<T>(PhantomData<T>);
+
+    impl<'de, T: Deserialize<'de>> Visitor<'de> for Pools<T> {
+        type Value = BTreeMap<Pool, T>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an object of pools")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+            let mut found = BTreeMap::new();
+            while let Some(name) = map.next_key::<String>()? {
+                let pool: Pool = name
+                    .parse()
+                    .map_err(|rule| A::Error::custom(format_args!("the pool {name:.50?} {rule}")))?;
+                if found.insert(pool, map.next_value()?).is_some() {
+                    return Err(A::Error::custom(format_args!("the pool {pool} must be given once")));
+                }
+            }
+            Ok(found)
+        }
+    }
+    deserializer.deserialize_map(Pools(PhantomData))
 }
 
 impl PartialSchema for Rates {

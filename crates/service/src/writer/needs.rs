@@ -3,7 +3,7 @@
 use super::command::{Command, Job};
 use super::ids::Counter;
 use super::plan::Working;
-use crate::charges::Charge;
+use crate::charges::{Charge, OnInsufficient};
 use crate::credits::LedgerCommand;
 use crate::credits::context::Context;
 use crate::credits::ledger::Measure;
@@ -16,7 +16,8 @@ use std::sync::Arc;
 pub struct Needs {
     /// Accounts that may come from a cache.
     pub accounts: Vec<UserRowId>,
-    /// Accounts to settle: what a memory does not know of could not be written down.
+    /// Accounts of which a memory will not do: to settle, because what it does not know of could not be written
+    /// down, and where a refusal is not given back but becomes part of what is written or answered.
     pub settled: Vec<UserRowId>,
     /// Users by external id; their accounts are loaded too, never from a cache.
     pub users: Vec<ExternalId>,
@@ -85,6 +86,8 @@ impl Needs {
                 Command::ForgetKeys(_) => {}
                 Command::Rerate(rerate) => {
                     needs.accounts.push(rerate.user);
+                    // What the account cannot pay is written down as unpaid, so it must not rest on a memory.
+                    needs.settled.push(rerate.user);
                     needs.records.push(rerate.record);
                     needs.originals.extend(rerate.entry);
                 }
@@ -115,6 +118,10 @@ impl Needs {
         self.fresh_usage += 1;
         self.events.extend(charge.new.event_id.clone().map(|event| (user, event)));
         self.spends.push((user, charge.basis.context.clone()));
+        if charge.on_insufficient == OnInsufficient::Record {
+            // A refusal is written down as unpaid, so it must not rest on a memory.
+            self.settled.push(user);
+        }
     }
 
     fn ledger(&mut self, user: UserRowId, command: &LedgerCommand) {

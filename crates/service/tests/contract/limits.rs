@@ -51,6 +51,17 @@ async fn buckets(app: &TestApp) -> i64 {
 }
 
 both_engines! {
+    async fn a_hold_that_charged_itself_counts_for_the_very_next_spend(app: TestApp) {
+        app.alice.ensure().await;
+        set(&app, json!([{"id": "daily", "unit": "credits", "amount": 10, "window": "day"}])).await;
+        let hold = json!({"amount": 8, "on_expiry": "capture_all", "expires_in": 60});
+        let _ = app.alice.post(&app.alice.own("/credits/holds"), hold).await.ok();
+        app.advance(MINUTE);
+        let spent = app.alice.post(&app.alice.own("/credits/consume"), json!({"amount": 3})).await;
+        assert_eq!(denial(&spent).1, 2, "the hold has just been charged, and nobody wrote it down");
+        let _ = app.alice.post(&app.alice.own("/credits/consume"), json!({"amount": 2})).await.ok();
+    }
+
     async fn limits_are_set_and_say_how_they_stand(app: TestApp) {
         app.alice.ensure().await;
         assert_eq!(app.alice.get(&app.alice.own("/limits")).await.ok(), envelope("Retrieved 0 limits", json!([])));

@@ -62,6 +62,11 @@ async fn what_cannot_be_imported_is_said_in_one_sentence() {
     let bad = run("bad.json").await;
     assert_eq!(bad.code, Some(1));
     assert!(bad.stderr.contains("bad.json: is no price list"), "{}", bad.stderr);
+    let huge = std::fs::File::create(place.folder().join("huge.json")).expect("a file");
+    huge.set_len(64 * 1024 * 1024 + 1).expect("a length");
+    let huge = run("huge.json").await;
+    assert_eq!(huge.code, Some(1));
+    assert!(huge.stderr.contains("huge.json: has 67108865 bytes, more than 67108864"), "{}", huge.stderr);
     assert_eq!(PROGRAM.run(&place, &["prices", "import"], &[]).await.code, Some(2));
     assert_eq!(PROGRAM.run(&place, &["prices", "import", &file], &[("PORT", "none")]).await.code, Some(2));
     // While the service runs, its file is its own; looking is allowed.

@@ -26,6 +26,7 @@ pub use command::{
 
 use super::error::Rejection;
 use super::model::Account;
+use crate::limits;
 use draft::Draft;
 use kernel::Timestamp;
 
@@ -53,7 +54,11 @@ pub fn decide(
     let mut settled = Draft::of(&mut later);
     settled.settle(now);
     let mut decision = settled.decision;
-    let own = run(&mut later, command, facts, now, policy)?;
+    // A hold that has just been charged is no longer reserved under the limits, but counted.
+    let mut counters = facts.counters.cloned().unwrap_or_default();
+    limits::apply(&mut counters, &decision.moves);
+    let facts = Facts { counters: Some(&counters), ..facts.clone() };
+    let own = run(&mut later, command, &facts, now, policy)?;
     decision.append(own);
     *account = later;
     Ok(decision)

@@ -6,8 +6,8 @@ use super::{Halt, fault};
 use crate::credits::model::Grant;
 use crate::credits::store::grant_columns;
 use crate::db::{DbError, FromRow, Row};
-use kernel::{Credits, Timestamp};
-use std::collections::BTreeSet;
+use kernel::Timestamp;
+use std::collections::{BTreeMap, BTreeSet};
 
 pub(super) async fn compare_grants(snapshot: &mut Snapshot, replay: &Replay) -> Result<(), Halt> {
     let sql = concat!("SELECT ", grant_columns!(), " FROM credit_grants WHERE user_id = $1 ORDER BY seq");
@@ -41,7 +41,11 @@ pub(super) async fn compare_grants(snapshot: &mut Snapshot, replay: &Replay) -> 
 }
 
 /// The list by which the sweeper finds what ended. What is spent may stand in it or not.
-pub(super) async fn compare_expiries(snapshot: &mut Snapshot, replay: &Replay) -> Result<(), Halt> {
+pub(super) async fn compare_expiries(
+    snapshot: &mut Snapshot,
+    replay: &Replay,
+    held: &BTreeMap<i64, i64>,
+) -> Result<(), Halt> {
     struct Expiry(i64, Timestamp);
     impl FromRow for Expiry {
         fn from_row(row: &Row<'_>) -> Result<Self, DbError> {
@@ -57,7 +61,9 @@ pub(super) async fn compare_expiries(snapshot: &mut Snapshot, replay: &Replay) -
         }
         listed.insert(seq);
     }
-    let ending = |grant: &&Grant| grant.expires_at.is_some() && grant.remaining > Credits::ZERO;
+    // What is left of a grant and held ends with its hold, which has a list of its own.
+    let free = |grant: &Grant| grant.remaining.micro() > held.get(&grant.seq).copied().unwrap_or(0);
+    let ending = |grant: &&Grant| grant.expires_at.is_some() && free(grant);
     match replay.grants.values().filter(ending).find(|grant| !listed.contains(&grant.seq)) {
         Some(grant) => bad(grant.seq, "is missing"),
         None => Ok(()),

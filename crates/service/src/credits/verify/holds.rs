@@ -13,11 +13,12 @@ use std::collections::BTreeMap;
 /// How many holds are read at once.
 const HOLDS_AT_ONCE: i64 = 5_000;
 
+/// Compares an account's holds; gives back what open ones have set aside of each grant.
 pub(super) async fn compare_holds(
     snapshot: &mut Snapshot,
     replay: &Replay,
     account: &Account,
-) -> Result<(), Halt> {
+) -> Result<BTreeMap<i64, i64>, Halt> {
     let mut holds = Holds { replay, last: 0, held: 0, parts: BTreeMap::new(), captured: 0 };
     loop {
         let sql = concat!(
@@ -93,7 +94,7 @@ impl Holds<'_> {
         Ok(())
     }
 
-    fn compare(self, account: &Account) -> Result<(), Halt> {
+    fn compare(self, account: &Account) -> Result<BTreeMap<i64, i64>, Halt> {
         let user = self.replay.user;
         if self.last != account.hold_seq {
             return fault("credit_holds", format!("of user {user}"), "are not as many as were made");
@@ -122,6 +123,6 @@ impl Holds<'_> {
                 );
             }
         }
-        Ok(())
+        Ok(self.parts)
     }
 }

@@ -78,9 +78,9 @@ pub(super) async fn replay(
     }
     replay.compare(&stored)?;
     compare_grants(snapshot, &replay).await?;
-    compare_expiries(snapshot, &replay).await?;
     compare_lists(snapshot, &replay).await?;
-    compare_holds(snapshot, &replay, account).await?;
+    let held = compare_holds(snapshot, &replay, account).await?;
+    compare_expiries(snapshot, &replay, &held).await?;
     report.accounts += 1;
     report.balance = report.balance.checked_add(account.balance).unwrap_or(report.balance);
     Ok(())
