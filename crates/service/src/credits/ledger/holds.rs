@@ -95,17 +95,17 @@ pub(super) fn capture(
             });
         }
     };
-    let hold = draft.account.holds.remove(place);
+    let hold = draft.account.holds[place].clone();
     let asked = capture.asked(&hold);
     let held = asked.min(hold.amount);
-    let mut funded_by = draft.unhold(&hold, held);
     let more = Credits::from_micro(asked.micro() - held.micro());
-    let mut captured = held;
-    if more > Credits::ZERO && draft.account.free_for(&hold.context, now) >= more {
-        let parts = draft.spend(more, &hold.context, now);
-        merge(&mut funded_by, parts);
-        captured = asked;
-    }
+    // What is lacking is looked for while the hold still stands: what it has set aside is not free.
+    let covered = more > Credits::ZERO && draft.account.free_for(&hold.context, now) >= more;
+    let rest = if covered { draft.spend(more, &hold.context, now) } else { Vec::new() };
+    let captured = if covered { asked } else { held };
+    draft.account.holds.remove(place);
+    let mut funded_by = draft.unhold(&hold, held);
+    merge(&mut funded_by, rest);
     if captured > Credits::ZERO {
         let words = Words {
             cause: Cause {
