@@ -235,7 +235,8 @@ fn mistake(part: &str, path: &str, error: &serde_json::Error) -> ApiError {
         return ApiError::all_invalid(vec![Invalid { kind, loc, msg: msg.to_owned() }]);
     }
     if path != "." {
-        let fields = path.split(['.', '[', ']']).filter(|field| !field.is_empty());
+        // `?` stands for a key that is none of the names there are.
+        let fields = path.split(['.', '[', ']']).filter(|field| !matches!(*field, "" | "?"));
         loc.extend(fields.map(|field| field.chars().take(100).collect()));
     }
     let text = error.to_string();
