@@ -189,11 +189,7 @@ pub async fn rerate_usage(
     let after = value.after.map_or(0, RecordId::get);
     let model = value.model_name.as_ref().map(Text::as_str);
     let records = candidates(&app, model, after, limit.into()).await?;
-    let note = Note {
-        description: Some("Rated later".to_owned()),
-        origin,
-        ..Note::default()
-    };
+    let note = Note { description: Some("Rated later".to_owned()), origin, ..Note::default() };
     let last = records.last().map(|record| record.id);
     let mut view =
         RerateView { next_after: last.filter(|_| records.len() == limit as usize), ..RerateView::default() };

@@ -302,8 +302,10 @@ pub struct GrantRequest {
 }
 
 /// What credits can be spent on: one of the models and one of the features, where any are named. A
-/// name that ends in `*` stands for all that begin like it.
+/// name that ends in `*` stands for all that begin like it. Other members are refused: a name that is
+/// misspelt would open the grant to everything.
 #[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct ScopeRequest {
     /// Up to 100 models.
     #[schema(max_items = 100)]
@@ -330,6 +332,7 @@ fn scope(request: ScopeRequest) -> Result<Scope, ApiError> {
 
 /// What of a grant lives on after its end, once.
 #[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct RolloverRequest {
     /// How many credits at most.
     max: Amount,

@@ -51,7 +51,12 @@ mod tests {
 
     #[test]
     fn what_is_beyond_is_counted_and_not_kept() {
-        for (text, kept, count) in [("[]", &[][..], 0), ("[1,2]", &[1, 2], 2), ("[1,2,3]", &[1, 2, 3], 3), ("[1,2,3,4,{}]", &[1, 2, 3], 5)] {
+        for (text, kept, count) in [
+            ("[]", &[][..], 0),
+            ("[1,2]", &[1, 2], 2),
+            ("[1,2,3]", &[1, 2, 3], 3),
+            ("[1,2,3,4,{}]", &[1, 2, 3], 5),
+        ] {
             let many: Many<i64, 3> = serde_json::from_str(text).expect(text);
             assert_eq!((&*many.kept, many.count), (kept, count), "{text}");
         }

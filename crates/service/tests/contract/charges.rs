@@ -1,6 +1,8 @@
 //! `POST …/charges`: the record, its price and its payment in one, or none of them.
 
-use crate::support::{NOW, balance, column, envelope, error, masked, transaction, transactions, with, with_settings};
+use crate::support::{
+    NOW, balance, column, envelope, error, masked, transaction, transactions, with, with_settings,
+};
 use serde_json::{Value, json};
 use testkit::{Actor, both_engines};
 
@@ -230,12 +232,15 @@ both_engines! {
 async fn a_refusal_says_where_to_buy_more() {
     with_settings(&[("TOP_UP_URL", "https://example.com/credits"), ("WELCOME_CREDITS", "0")], async |app| {
         app.alice.ensure().await;
-        for (path, body) in [("/charges", json!({"event_type": "x", "credits": 1})), ("/credits/holds", json!({"amount": 1}))] {
+        for (path, body) in
+            [("/charges", json!({"event_type": "x", "credits": 1})), ("/credits/holds", json!({"amount": 1}))]
+        {
             let refused = app.alice.post(&app.alice.own(path), body).await.with(402);
             assert_eq!(refused["error_details"]["top_up_url"], "https://example.com/credits", "{path}");
         }
         // The documented route keeps its documented answer.
-        let refused = app.alice.post(&app.alice.own("/credits/consume"), json!({"amount": 1})).await.with(400);
+        let refused =
+            app.alice.post(&app.alice.own("/credits/consume"), json!({"amount": 1})).await.with(400);
         assert_eq!(refused["error_code"], "InsufficientCreditsException");
     })
     .await;
@@ -245,10 +250,19 @@ async fn a_refusal_says_where_to_buy_more() {
 async fn a_model_without_a_price_is_charged_at_the_fallback_rate_where_that_is_the_policy() {
     with_settings(&[("UNKNOWN_MODEL", "fallback")], async |app| {
         app.alice.ensure().await;
-        let data = charge(&app.alice, json!({"event_type": "x", "model_name": "nope", "prompt_tokens": 1000, "completion_tokens": 200})).await;
+        let data = charge(
+            &app.alice,
+            json!({"event_type": "x", "model_name": "nope", "prompt_tokens": 1000, "completion_tokens": 200}),
+        )
+        .await;
         assert_eq!((&data["status"], &data["credits"]), (&json!("fallback"), &json!(6)));
-        assert_eq!((&data["usage"]["calculation_method"], &data["usage"]["cost_usd"]), (&json!("fallback"), &json!(0.012)));
-        app.alice.post(&app.alice.own("/charges"), json!({"event_type": "x", "model_name": "nope"})).await
+        assert_eq!(
+            (&data["usage"]["calculation_method"], &data["usage"]["cost_usd"]),
+            (&json!("fallback"), &json!(0.012))
+        );
+        app.alice
+            .post(&app.alice.own("/charges"), json!({"event_type": "x", "model_name": "nope"}))
+            .await
             .refuses_field(&["body", "usage"], "Field required: token counts");
     })
     .await;
@@ -258,14 +272,24 @@ async fn a_model_without_a_price_is_charged_at_the_fallback_rate_where_that_is_t
 async fn a_model_without_a_price_is_kept_to_be_rated_where_that_is_the_policy() {
     with_settings(&[("UNKNOWN_MODEL", "record")], async |app| {
         app.alice.ensure().await;
-        let body = json!({"event_type": "x", "model_name": "nope", "prompt_tokens": 1000, "credits_charged": 7});
+        let body =
+            json!({"event_type": "x", "model_name": "nope", "prompt_tokens": 1000, "credits_charged": 7});
         let kept = app.alice.post(&app.alice.own("/charges"), body.clone()).await.ok();
         assert_eq!(kept["message"], "Usage recorded, to be rated later");
-        assert_eq!((&kept["data"]["status"], &kept["data"]["credits"], &kept["data"]["transaction"]), (&json!("unpriced"), &json!(0), &Value::Null));
+        assert_eq!(
+            (&kept["data"]["status"], &kept["data"]["credits"], &kept["data"]["transaction"]),
+            (&json!("unpriced"), &json!(0), &Value::Null)
+        );
         assert_eq!(balance(&app.alice).await, 1000);
         // A limit that denies it does not make it free: it is still to be rated.
         let limit = json!({"limits": [{"id": "one", "unit": "requests", "window": "day", "amount": 0}]});
-        let _ = app.backend.request("PUT".parse().expect("a method"), &app.alice.own("/limits")).json(&limit).send().await.ok();
+        let _ = app
+            .backend
+            .request("PUT".parse().expect("a method"), &app.alice.own("/limits"))
+            .json(&limit)
+            .send()
+            .await
+            .ok();
         let denied = charge(&app.alice, with(body.clone(), json!({"on_insufficient": "record"}))).await;
         assert_eq!(denied["status"], "unpriced");
         let refused = app.alice.post(&app.alice.own("/charges"), body).await.with(402);

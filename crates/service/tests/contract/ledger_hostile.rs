@@ -6,7 +6,22 @@ use testkit::{Actor, Answer, TestApp, both_engines};
 
 /// Bad values for any field that is no text: wrong kinds, huge and strange numbers, broken texts.
 const NO_NUMBERS: [&str; 16] = [
-    "true", "[]", "[1]", "{}", "{\"a\":1}", "\"\"", "\"x\"", "\"NaN\"", "\"Infinity\"", "\"0x10\"", "-1", "1e400", "-1e400", "1e-400", "\"1 \"", "99999999999999999999999999999999999999999",
+    "true",
+    "[]",
+    "[1]",
+    "{}",
+    "{\"a\":1}",
+    "\"\"",
+    "\"x\"",
+    "\"NaN\"",
+    "\"Infinity\"",
+    "\"0x10\"",
+    "-1",
+    "1e400",
+    "-1e400",
+    "1e-400",
+    "\"1 \"",
+    "99999999999999999999999999999999999999999",
 ];
 /// Bad values for a text.
 const NO_TEXTS: [&str; 6] = ["true", "1", "[]", "{}", "\"a\\u0000b\"", "\"\\ud800\""];
@@ -43,7 +58,17 @@ impl Kind {
             }
             Self::Word => of(&NO_WORDS),
             Self::Tags => {
-                let mut bad = of(&["true", "1", "{}", "\"x\"", "[1]", "[\"\"]", "[null]", "[[\"x\"]]", "[\"a\\u0000\"]"]);
+                let mut bad = of(&[
+                    "true",
+                    "1",
+                    "{}",
+                    "\"x\"",
+                    "[1]",
+                    "[\"\"]",
+                    "[null]",
+                    "[[\"x\"]]",
+                    "[\"a\\u0000\"]",
+                ]);
                 bad.push(format!("[{}\"x\"]", "\"x\",".repeat(100_000)));
                 bad.push(format!("[\"{}\"]", "x".repeat(101)));
                 bad
@@ -56,29 +81,102 @@ impl Kind {
 fn routes() -> Vec<(&'static str, &'static str, Value, Vec<(&'static str, Kind)>)> {
     use Kind::{Number, Object, Tags, Text, Word};
     vec![
-        ("POST", "/charges", json!({"event_type": "x", "credits": 1}), vec![
-            ("credits", Number), ("prompt_tokens", Number), ("cost_usd", Number), ("created_at", Number), ("on_insufficient", Word), ("feature", Text), ("key", Text),
-            ("event_id", Text), ("tags", Tags), ("description", Text), ("metadata", Object), ("usage", Object), ("pools", Object),
-        ]),
-        ("POST", "/credits/holds", json!({"amount": 1}), vec![
-            ("amount", Number), ("expires_in", Number), ("on_expiry", Word), ("model_name", Text), ("feature", Text), ("session_id", Text), ("key", Text), ("tags", Tags),
-            ("description", Text), ("metadata", Object),
-        ]),
-        ("POST", "/credits/holds/{hold}/tick", json!({"amount": 1}), vec![("amount", Number), ("expires_in", Number)]),
+        (
+            "POST",
+            "/charges",
+            json!({"event_type": "x", "credits": 1}),
+            vec![
+                ("credits", Number),
+                ("prompt_tokens", Number),
+                ("cost_usd", Number),
+                ("created_at", Number),
+                ("on_insufficient", Word),
+                ("feature", Text),
+                ("key", Text),
+                ("event_id", Text),
+                ("tags", Tags),
+                ("description", Text),
+                ("metadata", Object),
+                ("usage", Object),
+                ("pools", Object),
+            ],
+        ),
+        (
+            "POST",
+            "/credits/holds",
+            json!({"amount": 1}),
+            vec![
+                ("amount", Number),
+                ("expires_in", Number),
+                ("on_expiry", Word),
+                ("model_name", Text),
+                ("feature", Text),
+                ("session_id", Text),
+                ("key", Text),
+                ("tags", Tags),
+                ("description", Text),
+                ("metadata", Object),
+            ],
+        ),
+        (
+            "POST",
+            "/credits/holds/{hold}/tick",
+            json!({"amount": 1}),
+            vec![("amount", Number), ("expires_in", Number)],
+        ),
         ("POST", "/credits/holds/{hold}/extend", json!({"expires_in": 900}), vec![("expires_in", Number)]),
-        ("POST", "/credits/holds/{hold}/capture", json!({"amount": 1}), vec![
-            ("amount", Number), ("usage_record_id", Number), ("description", Text), ("metadata", Object),
-        ]),
-        ("POST", "/credits/grants", json!({"amount": 1}), vec![
-            ("amount", Number), ("priority", Number), ("source", Word), ("effective_at", Number), ("expires_at", Number), ("scope", Object), ("rollover", Object),
-            ("reference_id", Text), ("description", Text), ("metadata", Object),
-        ]),
-        ("POST", "/credits/grants/{grant}/void", json!({}), vec![("description", Text), ("metadata", Object)]),
-        ("POST", "/credits/adjust", json!({"amount": 1}), vec![
-            ("transaction_id", Text), ("usage_record_id", Number), ("description", Text), ("metadata", Object),
-        ]),
+        (
+            "POST",
+            "/credits/holds/{hold}/capture",
+            json!({"amount": 1}),
+            vec![
+                ("amount", Number),
+                ("usage_record_id", Number),
+                ("description", Text),
+                ("metadata", Object),
+            ],
+        ),
+        (
+            "POST",
+            "/credits/grants",
+            json!({"amount": 1}),
+            vec![
+                ("amount", Number),
+                ("priority", Number),
+                ("source", Word),
+                ("effective_at", Number),
+                ("expires_at", Number),
+                ("scope", Object),
+                ("rollover", Object),
+                ("reference_id", Text),
+                ("description", Text),
+                ("metadata", Object),
+            ],
+        ),
+        (
+            "POST",
+            "/credits/grants/{grant}/void",
+            json!({}),
+            vec![("description", Text), ("metadata", Object)],
+        ),
+        (
+            "POST",
+            "/credits/adjust",
+            json!({"amount": 1}),
+            vec![
+                ("transaction_id", Text),
+                ("usage_record_id", Number),
+                ("description", Text),
+                ("metadata", Object),
+            ],
+        ),
         ("PUT", "/credits/limit", json!({"credit_limit": 0}), vec![("credit_limit", Number)]),
-        ("POST", "/credits/consume", json!({"amount": 1}), vec![("model_name", Text), ("feature", Text), ("session_id", Text), ("tags", Tags)]),
+        (
+            "POST",
+            "/credits/consume",
+            json!({"amount": 1}),
+            vec![("model_name", Text), ("feature", Text), ("session_id", Text), ("tags", Tags)],
+        ),
     ]
 }
 
@@ -93,14 +191,18 @@ fn body_with(good: &Value, field: &str, raw: &str) -> String {
 }
 
 async fn send(actor: &Actor, method: &str, path: &str, body: impl Into<String>) -> Answer {
-    let request = actor.request(method.parse().expect("a method"), path).header("content-type", "application/json");
+    let request =
+        actor.request(method.parse().expect("a method"), path).header("content-type", "application/json");
     request.body(body.into()).send().await
 }
 
 /// Alice with an open hold; gives her paths with its id and her first grant's.
 async fn paths(app: &TestApp) -> impl Fn(&str) -> String + use<> {
     let row = app.alice.ensure().await["user_id"].clone();
-    let hold = app.alice.post(&app.alice.own("/credits/holds"), json!({"amount": 1})).await.ok()["hold_id"].as_str().expect("an id").to_owned();
+    let hold = app.alice.post(&app.alice.own("/credits/holds"), json!({"amount": 1})).await.ok()["hold_id"]
+        .as_str()
+        .expect("an id")
+        .to_owned();
     let alice = app.alice.clone();
     move |rest| alice.own(&rest.replace("{hold}", &hold).replace("{grant}", &format!("grt_{row}_1")))
 }

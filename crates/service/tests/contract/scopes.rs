@@ -166,6 +166,7 @@ both_engines! {
             (json!({"scope": {"features": [""]}}), json!(["body", "scope", "features", "0"]), "1 to 100 characters"),
             (json!({"scope": {"models": ["x".repeat(201)]}}), json!(["body", "scope", "models", "0"]), "1 to 200 characters"),
             (json!({"scope": {"models": "gpt-4"}}), json!(["body", "scope", "models"]), "invalid type"),
+            (json!({"scope": {"model": ["gpt-4"]}}), json!(["body", "scope", "model"]), "unknown field"),
             (json!({"scope": []}), json!(["body", "scope"]), ""),
             (json!({"rollover": {"max": 1, "days": 30}}), json!(["body", "rollover"]), "needs expires_at"),
             (json!({"rollover": {"max": 0, "days": 30}, "expires_at": "2026-01-01"}), json!(["body", "rollover", "max"]), "greater than 0"),

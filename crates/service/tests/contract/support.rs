@@ -23,7 +23,9 @@ fn mask(value: &mut Value) {
                     "user_id" if value.is_number() => *value = "<row id>".into(),
                     "id" | "session_id" if value.as_str().is_some_and(is_uuid) => *value = "<uuid>".into(),
                     "request_id" if value.is_string() => *value = "<request>".into(),
-                    "transaction_id" | "grant_id" | "hold_id" | "reverses" | "issued" if value.is_string() => {
+                    "transaction_id" | "grant_id" | "hold_id" | "reverses" | "issued"
+                        if value.is_string() =>
+                    {
                         // The place within the account is part of the story; the account's row is not.
                         let text = value.as_str().unwrap_or_default();
                         let kind = text.split('_').next().unwrap_or_default();

@@ -218,13 +218,17 @@ async fn charge_together(targets: &[SocketAddr], user: &str) -> usize {
 async fn assert_forty(place: &Place, target: SocketAddr, user: &str) {
     let caller = Caller::new();
     assert_eq!(caller.balance(target, user).await, 0.0);
-    let stats = caller.get(target, &format!("/api/v1/users/{user}/usage/stats")).await.expect("an answer").body;
+    let stats =
+        caller.get(target, &format!("/api/v1/users/{user}/usage/stats")).await.expect("an answer").body;
     assert_eq!(stats["data"]["total_records"], 40);
     assert_eq!(stats["data"]["total_credits_charged"], 1020);
     for (sql, wanted) in [
         ("SELECT COUNT(*) FROM usage_records", "40"),
         ("SELECT COUNT(*) FROM credit_entries WHERE transaction_type = 'consume'", "40"),
-        ("SELECT COUNT(DISTINCT usage_record_id) FROM credit_entries WHERE transaction_type = 'consume'", "40"),
+        (
+            "SELECT COUNT(DISTINCT usage_record_id) FROM credit_entries WHERE transaction_type = 'consume'",
+            "40",
+        ),
     ] {
         assert_eq!(place.value(sql).await, wanted, "{sql}");
     }

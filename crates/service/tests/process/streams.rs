@@ -63,7 +63,8 @@ impl Stream {
             total += 1 + i64::try_from(self.roll(6)).expect("small");
             self.doubt = Some(total);
             // The last tick of every other stream is cut off before its answer.
-            let cut = (tick + 1 == ticks && self.roll(2) == 0).then(|| Duration::from_micros(self.roll(4_000)));
+            let cut =
+                (tick + 1 == ticks && self.roll(2) == 0).then(|| Duration::from_micros(self.roll(4_000)));
             if !self.tick(&shared, &caller, total, cut).await {
                 return self;
             }
@@ -152,7 +153,8 @@ async fn all_ended(target: SocketAddr, caller: &Caller) {
     for n in 0..USERS {
         let path = format!("/api/v1/users/{}/credits/holds?status=open&limit=1000", user(n));
         loop {
-            let open = caller.get(target, &path).await.expect("an answer").body["data"].as_array().map(Vec::len);
+            let open =
+                caller.get(target, &path).await.expect("an answer").body["data"].as_array().map(Vec::len);
             if open == Some(0) {
                 break;
             }
@@ -211,7 +213,8 @@ async fn a_thousand_streams_die_half_way(place: Place) {
         let left = caller.balance(service.address, &user(n)).await;
         assert_eq!(left * 4.0, (WELCOME * 4 - charged) as f64, "{} was charged nothing else", user(n));
     }
-    let captures = place.value("SELECT COUNT(*) FROM credit_entries WHERE transaction_type = 'capture'").await;
+    let captures =
+        place.value("SELECT COUNT(*) FROM credit_entries WHERE transaction_type = 'capture'").await;
     let wanted = place.value("SELECT COUNT(*) FROM credit_holds WHERE captured > 0").await;
     assert_eq!(captures, wanted, "one entry for each hold that is charged anything");
     assert_eq!(service.stop().await.code, Some(0));

@@ -52,14 +52,21 @@ async fn a_changed_row_is_named_while_the_service_runs(place: Place) {
         assert_eq!(made.status, 200, "{}", made.body);
     }
     let found = verified(&service).await;
-    assert_eq!((&found["sound"], &found["accounts"], &found["first_bad"]), (&json!(true), &json!(2), &Value::Null));
+    assert_eq!(
+        (&found["sound"], &found["accounts"], &found["first_bad"]),
+        (&json!(true), &json!(2), &Value::Null)
+    );
     assert_eq!(sound(&service).await.as_deref(), Some("1"));
     let row = caller.ensure(service.address, "bob").await["user_id"].clone();
     let sql = format!("UPDATE credit_holds SET metadata = '{{\"a\":1}}' WHERE user_id = {row}");
     assert_eq!(place.tamper(&sql).await, Ok(1));
     let found = verified(&service).await;
     assert_eq!(found["sound"], false);
-    assert_eq!((&found["first_bad"]["table"], &found["first_bad"]["row"]), (&json!("credit_holds"), &json!(format!("hld_{row}_1"))), "{found}");
+    assert_eq!(
+        (&found["first_bad"]["table"], &found["first_bad"]["row"]),
+        (&json!("credit_holds"), &json!(format!("hld_{row}_1"))),
+        "{found}"
+    );
     assert_eq!(sound(&service).await.as_deref(), Some("0"));
     // The service goes on: it is for people to decide what to do.
     assert_eq!(caller.balance(service.address, "ann").await, 995.0);
