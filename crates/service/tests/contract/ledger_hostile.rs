@@ -77,8 +77,11 @@ impl Kind {
     }
 }
 
+/// Method, path, a body that is good, and what each field must be.
+type Route = (&'static str, &'static str, Value, Vec<(&'static str, Kind)>);
+
 /// The newer routes with a body that is good, and the fields of it.
-fn routes() -> Vec<(&'static str, &'static str, Value, Vec<(&'static str, Kind)>)> {
+fn routes() -> Vec<Route> {
     use Kind::{Number, Object, Tags, Text, Word};
     vec![
         (
