@@ -1,5 +1,6 @@
 //! Reading the ledger: accounts, grants, transactions.
 
+use super::chain;
 use super::context::Basis;
 use super::hold::{Hold, HoldStatus, Settled};
 use super::model::{Account, Cause, Entry, EntryKind, Grant, GrantTerms, Hash, Origin};
@@ -170,14 +171,30 @@ impl<T> Sealed<T> {
 
 impl FromRow for Sealed<Account> {
     fn from_row(row: &Row<'_>) -> Result<Self, DbError> {
-        Ok(Self { row: Account::from_row(row)?, seal: row.bytes(12)? })
+        let account = Account::from_row(row)?;
+        as_sealed("spending_limits", row.text(11)? == account.limits_text())?;
+        Ok(Self { row: account, seal: row.bytes(12)? })
     }
 }
 
 impl FromRow for Sealed<Hold> {
     fn from_row(row: &Row<'_>) -> Result<Self, DbError> {
-        Ok(Self { row: Hold::from_row(row)?, seal: row.bytes(20)? })
+        let hold = Hold::from_row(row)?;
+        as_sealed("parts", row.text(8)? == chain::funded_by_text(&hold.parts))?;
+        as_sealed("context", row.text(9)? == hold.context_text())?;
+        // How it was settled stands in several columns: all of them, or none.
+        let settled = hold.settled.is_some();
+        for (column, name) in [(16, "asked"), (17, "captured"), (18, "short_by")] {
+            as_sealed(name, row.optional_int(column)?.is_some() == settled)?;
+        }
+        as_sealed("entry_seq", settled || row.optional_int(19)?.is_none())?;
+        Ok(Self { row: hold, seal: row.bytes(20)? })
     }
+}
+
+/// A seal covers values, so a text that another value could have must be the very one that is made of it.
+fn as_sealed(column: &str, is: bool) -> Result<(), DbError> {
+    if is { Ok(()) } else { Err(malformed(column, &"is not written as it was sealed")) }
 }
 
 impl Weigh for Grant {

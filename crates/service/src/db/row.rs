@@ -47,13 +47,24 @@ impl Row<'_> {
         optional_text -> Option<String>
     );
     getter!(
-        /// A truth.
-        boolean -> bool
-    );
-    getter!(
         /// Bytes.
         bytes -> Vec<u8>
     );
+
+    /// A truth: on SQLite 0 or 1 and nothing else.
+    ///
+    /// # Errors
+    /// [`DbError::Internal`] when the column is of another type.
+    pub fn boolean(&self, column: usize) -> Result<bool, DbError> {
+        match self {
+            Self::Sqlite(_) => match self.int(column)? {
+                0 => Ok(false),
+                1 => Ok(true),
+                other => Err(DbError::Internal(format!("column {column} is {other}, not 0 or 1"))),
+            },
+            Self::Postgres(row) => row.try_get(column).map_err(|e| DbError::Internal(e.to_string())),
+        }
+    }
 
     /// A hash of 32 bytes.
     ///

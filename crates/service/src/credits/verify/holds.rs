@@ -1,17 +1,28 @@
 //! Whether the holds are what their rows were sealed as, and what the entries make of them.
 
 use super::replay::Replay;
-use super::snapshot::Snapshot;
+use super::snapshot::{Numbered, Snapshot};
 use super::{Halt, fault};
 use crate::credits::hold::{Hold, HoldStatus};
 use crate::credits::model::Account;
 use crate::credits::store::{Sealed, hold_columns};
-use crate::db::DbError;
 use kernel::Credits;
 use std::collections::BTreeMap;
 
 /// How many holds are read at once.
 const HOLDS_AT_ONCE: i64 = 5_000;
+
+const HOLDS: Numbered = Numbered {
+    table: "credit_holds",
+    prefix: "hld",
+    rows: concat!(
+        "SELECT ",
+        hold_columns!(),
+        " FROM credit_holds WHERE user_id = $1 AND n > $2 ORDER BY n LIMIT $3"
+    ),
+    keys: "SELECT n FROM credit_holds WHERE user_id = $1 AND n > $2 ORDER BY n LIMIT $3",
+    one: concat!("SELECT ", hold_columns!(), " FROM credit_holds WHERE user_id = $1 AND n = $2"),
+};
 
 /// Compares an account's holds; gives back what open ones have set aside of each grant.
 pub(super) async fn compare_holds(
@@ -21,23 +32,8 @@ pub(super) async fn compare_holds(
 ) -> Result<BTreeMap<i64, i64>, Halt> {
     let mut holds = Holds { replay, last: 0, held: 0, parts: BTreeMap::new(), captured: 0 };
     loop {
-        let sql = concat!(
-            "SELECT ",
-            hold_columns!(),
-            " FROM credit_holds WHERE user_id = $1 AND n > $2 ORDER BY n LIMIT $3"
-        );
         let values = [replay.user.0, holds.last, HOLDS_AT_ONCE];
-        let rows = match snapshot.try_query::<Sealed<Hold>>(sql, &values).await {
-            Ok(rows) => rows,
-            Err(DbError::Internal(why)) => {
-                return fault(
-                    "credit_holds",
-                    format!("of user {}", replay.user),
-                    format!("cannot be read: {why}"),
-                );
-            }
-            Err(error) => return Err(error.into()),
-        };
+        let rows = snapshot.numbered::<Sealed<Hold>>(&HOLDS, &values).await?;
         if rows.is_empty() {
             break;
         }
@@ -85,8 +81,14 @@ impl Holds<'_> {
             }
             Some(settled) => {
                 let charged = settled.entry_seq.map(|seq| (seq, settled.captured));
-                if self.replay.captures.get(&id.to_string()).copied() != charged {
+                let capture = self.replay.captures.get(&id.to_string());
+                if capture.map(|capture| (capture.seq, capture.amount)) != charged {
                     return bad("it was not charged by the entry that it names");
+                }
+                for (seq, part) in capture.iter().flat_map(|capture| &capture.ended) {
+                    if hold.parts.iter().all(|(of, held)| of != seq || held < part) {
+                        return bad("it was charged to a grant that had ended, beyond what it had set aside");
+                    }
                 }
                 self.captured += usize::from(charged.is_some());
             }

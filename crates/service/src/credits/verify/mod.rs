@@ -24,6 +24,17 @@ use snapshot::Snapshot;
 use std::fmt;
 use utoipa::ToSchema;
 
+/// The tables of the ledger.
+const TABLES: [&str; 7] = [
+    "credit_accounts",
+    "credit_entries",
+    "credit_grants",
+    "credit_references",
+    "credit_refunds",
+    "credit_holds",
+    "credit_expiries",
+];
+
 /// How many accounts are listed at once.
 const ACCOUNTS_AT_ONCE: i64 = 1_000;
 
@@ -101,19 +112,19 @@ fn fault<T>(table: &'static str, row: impl fmt::Display, rule: impl Into<String>
 /// # Errors
 /// [`BootError`] when the database cannot be read, or the user is unknown.
 pub async fn verify(location: &Location, user: Option<&ExternalId>) -> Result<Report, BootError> {
-    let mut snapshot = Snapshot::open(location).await?;
     let mut report = Report::default();
-    match run(&mut snapshot, user, &mut report).await {
+    match run(location, user, &mut report).await {
         Ok(()) => Ok(report),
         Err(Halt::Fault(fault)) => Ok(Report { first_bad: Some(fault), ..report }),
         Err(Halt::Db(error)) => Err(error.into()),
     }
 }
 
-async fn run(snapshot: &mut Snapshot, user: Option<&ExternalId>, report: &mut Report) -> Result<(), Halt> {
+async fn run(location: &Location, user: Option<&ExternalId>, report: &mut Report) -> Result<(), Halt> {
+    let snapshot = &mut Snapshot::open(location).await?;
     if let Some(user) = user {
         let sql = "SELECT id FROM users WHERE auth0_id = $1";
-        let found = snapshot.query_text::<i64>(sql, user.as_str()).await?;
+        let found = snapshot.query_text::<i64>("users", sql, user.as_str()).await?;
         let Some(id) = found.first() else {
             return Err(Halt::Db(DbError::Unavailable(format!("there is no user {user}"))));
         };
@@ -132,12 +143,13 @@ async fn run(snapshot: &mut Snapshot, user: Option<&ExternalId>, report: &mut Re
             " FROM credit_accounts WHERE user_id > $1 ORDER BY user_id LIMIT $2"
         );
         let listed = accounts(snapshot, sql, &[after, ACCOUNTS_AT_ONCE]).await?;
-        let Some(last) = listed.last() else { return Ok(()) };
+        let Some(last) = listed.last() else { break };
         after = last.row.user.0;
         for account in listed {
             replay(snapshot, account, report).await?;
         }
     }
+    snapshot.check_pages()
 }
 
 /// Reads accounts; one that cannot be read is a fault, and named.
@@ -146,13 +158,14 @@ async fn accounts(snapshot: &mut Snapshot, sql: &str, values: &[i64]) -> Result<
         Err(DbError::Internal(why)) => why,
         read => return read.map_err(Halt::Db),
     };
-    for user in snapshot.query::<i64>("SELECT user_id FROM credit_accounts ORDER BY user_id", &[]).await? {
+    let sql = "SELECT user_id FROM credit_accounts ORDER BY user_id";
+    for user in snapshot.query::<i64>("credit_accounts", "keys", sql, &[]).await? {
         let sql = concat!("SELECT ", account_columns!(), " FROM credit_accounts WHERE user_id = $1");
-        if snapshot.try_query::<Sealed<Account>>(sql, &[user]).await.is_err() {
+        if let Err(DbError::Internal(why)) = snapshot.try_query::<Sealed<Account>>(sql, &[user]).await {
             return fault("credit_accounts", format!("of user {user}"), format!("cannot be read: {why}"));
         }
     }
-    Err(Halt::Db(DbError::Internal(why)))
+    fault("credit_accounts", "one of them", format!("cannot be read: {why}"))
 }
 
 /// Rows that belong to no account, which the replay of accounts would never see.
@@ -189,7 +202,7 @@ async fn orphans(snapshot: &mut Snapshot) -> Result<(), Halt> {
         ),
     ];
     for (table, sql) in unowned {
-        if let Some(user) = snapshot.query::<i64>(sql, &[]).await?.first() {
+        if let Some(user) = snapshot.query::<i64>(table, "keys", sql, &[]).await?.first() {
             return fault(table, format!("of user {user}"), "belongs to no account");
         }
     }

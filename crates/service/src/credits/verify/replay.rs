@@ -2,7 +2,7 @@
 
 use super::compare::{compare_expiries, compare_grants, compare_lists};
 use super::holds::compare_holds;
-use super::snapshot::Snapshot;
+use super::snapshot::{Numbered, Snapshot};
 use super::{Halt, Report, fault};
 use crate::credits::chain;
 use crate::credits::context::Context;
@@ -30,9 +30,35 @@ pub(super) struct Replay {
     pub(super) refunds: Vec<(i64, i64)>,
     /// What was spent of the credit limit and not paid back.
     pub(super) owed: i64,
-    /// The entry of each hold that was charged, and what it charged.
-    pub(super) captures: BTreeMap<String, (i64, Credits)>,
+    /// What charged each hold that was charged.
+    pub(super) captures: BTreeMap<String, Capture>,
+    /// How much of each grant rolled over.
+    rolled: BTreeMap<i64, i64>,
 }
+
+/// An entry that charged a hold.
+pub(super) struct Capture {
+    pub(super) seq: i64,
+    pub(super) amount: Credits,
+    /// What of it was of grants that had ended: `(seq, part)`.
+    pub(super) ended: Vec<(i64, Credits)>,
+}
+
+const ENTRIES: Numbered = Numbered {
+    table: "credit_entries",
+    prefix: "txn",
+    rows: concat!(
+        "SELECT ",
+        entry_columns!(),
+        ", counter_account FROM credit_entries WHERE user_id = $1 AND seq > $2 ORDER BY seq LIMIT $3"
+    ),
+    keys: "SELECT seq FROM credit_entries WHERE user_id = $1 AND seq > $2 ORDER BY seq LIMIT $3",
+    one: concat!(
+        "SELECT ",
+        entry_columns!(),
+        ", counter_account FROM credit_entries WHERE user_id = $1 AND seq = $2"
+    ),
+};
 
 /// Replays an account and compares what comes out with the stored rows.
 pub(super) async fn replay(
@@ -54,20 +80,11 @@ pub(super) async fn replay(
         refunds: Vec::new(),
         owed: 0,
         captures: BTreeMap::new(),
+        rolled: BTreeMap::new(),
     };
     loop {
-        let sql = concat!(
-            "SELECT ",
-            entry_columns!(),
-            ", counter_account FROM credit_entries WHERE user_id = $1 AND seq > $2 ORDER BY seq LIMIT $3"
-        );
-        let rows =
-            snapshot.try_query::<StoredEntry>(sql, &[account.user.0, replay.seq, ENTRIES_AT_ONCE]).await;
-        let rows = match rows {
-            Ok(rows) => rows,
-            Err(DbError::Internal(why)) => return unreadable(snapshot, account.user, replay.seq, &why).await,
-            Err(error) => return Err(error.into()),
-        };
+        let values = [account.user.0, replay.seq, ENTRIES_AT_ONCE];
+        let rows = snapshot.numbered::<StoredEntry>(&ENTRIES, &values).await?;
         if rows.is_empty() {
             break;
         }
@@ -84,22 +101,6 @@ pub(super) async fn replay(
     report.accounts += 1;
     report.balance = report.balance.checked_add(account.balance).unwrap_or(report.balance);
     Ok(())
-}
-
-/// Finds which entry cannot be read at all.
-async fn unreadable(snapshot: &mut Snapshot, user: UserRowId, after: i64, why: &str) -> Result<(), Halt> {
-    let sql = "SELECT seq FROM credit_entries WHERE user_id = $1 AND seq > $2 ORDER BY seq LIMIT $3";
-    for seq in snapshot.query::<i64>(sql, &[user.0, after, ENTRIES_AT_ONCE]).await? {
-        let sql = concat!(
-            "SELECT ",
-            entry_columns!(),
-            ", counter_account FROM credit_entries WHERE user_id = $1 AND seq = $2"
-        );
-        if snapshot.try_query::<StoredEntry>(sql, &[user.0, seq]).await.is_err() {
-            return fault("credit_entries", format!("txn_{user}_{seq}"), format!("cannot be read: {why}"));
-        }
-    }
-    fault("credit_entries", format!("of user {user} after {after}"), format!("cannot be read: {why}"))
 }
 
 /// An entry with the texts as they are stored: the column that its type already says, and those
@@ -242,14 +243,20 @@ impl Replay {
         let debit = entry.amount < Credits::ZERO;
         let nothing = Context::default();
         let context = entry.basis.as_ref().map_or(&nothing, |basis| &basis.context);
-        let of_user = matches!(entry.kind, EntryKind::Consume | EntryKind::Capture);
-        if of_user && grant.scope.as_ref().is_some_and(|scope| !scope.covers(context)) {
+        let spends = matches!(entry.kind, EntryKind::Consume | EntryKind::Capture | EntryKind::Adjust);
+        if spends && grant.scope.as_ref().is_some_and(|scope| !scope.covers(context)) {
             return bad("it uses a grant that is not for this");
         }
-        if let (true, Some(rolled)) = (ends, &entry.grant)
-            && grant.rollover.is_none_or(|rollover| rolled.amount > rollover.max)
-        {
-            return bad("more rolls over than the grant allows");
+        if spends && grant.effective_at > entry.created_at {
+            return bad("it uses a grant that has not begun");
+        }
+        if let (true, Some(rolled)) = (ends, &entry.grant) {
+            // Some of it may have rolled over before, and the rest was held until now.
+            let all = self.rolled.entry(seq).or_default();
+            *all += rolled.amount;
+            if grant.rollover.is_none_or(|rollover| *all > rollover.max) {
+                return bad("more rolls over than the grant allows");
+            }
         }
         let gives_back = entry.kind == EntryKind::Refund;
         let remaining = grant.remaining.micro() + if gives_back { part } else { -part };
@@ -273,7 +280,16 @@ impl Replay {
             EntryKind::Consume | EntryKind::Capture => {
                 self.refundable.insert(entry.seq, -amount);
                 if let Some(hold) = &entry.cause.hold_id {
-                    self.captures.insert(hold.clone(), (entry.seq, entry.amount.abs()));
+                    let has_ended = |seq| self.grants.get(&seq).is_some_and(|g| g.expired(entry.created_at));
+                    let ended = entry.funded_by.iter().copied().filter(|(seq, _)| has_ended(*seq)).collect();
+                    let capture = Capture { seq: entry.seq, amount: entry.amount.abs(), ended };
+                    if self.captures.insert(hold.clone(), capture).is_some() {
+                        return fault(
+                            "credit_entries",
+                            entry.transaction_id(),
+                            "its hold was charged before",
+                        );
+                    }
                 }
             }
             EntryKind::Refund => {
