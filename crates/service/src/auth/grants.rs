@@ -306,5 +306,14 @@ mod tests {
             let key = Principal::Service(ServicePrincipal { key_id: "k1".into(), scopes });
             assert_eq!(lacked::<WatchUser>(&key), wanted);
         }
+        for (scopes, wanted) in [
+            ("credits:spend", Some(Scope::UsageWrite)),
+            ("usage:write", Some(Scope::CreditsSpend)),
+            ("credits:spend usage:write", None),
+        ] {
+            let scopes = scopes.parse().expect("scopes");
+            let key = Principal::Service(ServicePrincipal { key_id: "k1".into(), scopes });
+            assert_eq!(lacked::<ChargeUsage>(&key), wanted);
+        }
     }
 }

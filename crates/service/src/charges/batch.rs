@@ -9,6 +9,7 @@ use crate::auth::Scope;
 use crate::auth::grants::Caller;
 use crate::credits::ledger::Note;
 use crate::http::envelope::{Envelope, bytes as to_bytes};
+use crate::http::many::Many;
 use crate::http::{ApiError, BatchInput, Input};
 use crate::prices::Terms;
 use crate::usage::batch::{named_user, own_user};
@@ -33,7 +34,7 @@ pub const CHARGES_MAX: usize = 1_000;
 pub struct ChargesRequest {
     /// 1 to 1000 charges, each with its `user_id`.
     #[schema(value_type = Vec<ChargeRequest>, min_items = 1, max_items = 1_000)]
-    charges: Vec<Box<RawValue>>,
+    charges: Many<Box<RawValue>, CHARGES_MAX>,
     /// Whether one refusal refuses all; false when absent.
     atomic: Option<bool>,
 }
@@ -52,12 +53,12 @@ pub struct ChargesView {
     failed: usize,
     /// Each charge's result, in the order of the request.
     #[schema(max_items = 1_000)]
-    results: Vec<ResultView>,
+    results: Vec<ChargeResult>,
 }
 
 /// What became of one charge.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct ResultView {
+pub struct ChargeResult {
     /// Its place in the request.
     #[schema(minimum = 0, maximum = 999)]
     index: usize,
@@ -103,13 +104,14 @@ pub async fn create_charges(
 ) -> Result<Response, ApiError> {
     caller.needs(Scope::UsageWrite)?;
     caller.needs(Scope::CreditsSpend)?;
-    if !(1..=CHARGES_MAX).contains(&value.charges.len()) {
-        let rule = format!("must have 1 to {CHARGES_MAX} charges, has {}", value.charges.len());
+    let count = value.charges.count;
+    if !(1..=CHARGES_MAX).contains(&count) {
+        let rule = format!("must have 1 to {CHARGES_MAX} charges, has {count}");
         return Err(ApiError::invalid(["body", "charges"], rule));
     }
     let atomic = value.atomic.unwrap_or(false);
     let note = Note { origin: caller.origin(&once), ..Note::default() };
-    let Sorted { good, mut bad } = Sorted::of(&app, &caller, &value.charges, &note).await?;
+    let Sorted { good, mut bad } = Sorted::of(&app, &caller, &value.charges.kept, &note).await?;
     if atomic && let Some((place, error)) = bad.pop_first() {
         return Err(at(place, error));
     }
@@ -219,7 +221,7 @@ impl Reporter {
                     view.duplicates += usize::from(charged.duplicate);
                     view.charged += usize::from(!charged.duplicate);
                     let charge = Some(Box::new(ChargeView::new(charged, name)));
-                    ResultView {
+                    ChargeResult {
                         index: *place,
                         status,
                         charge,
@@ -240,8 +242,8 @@ impl Reporter {
     }
 }
 
-fn failed(index: usize, error: ApiError) -> ResultView {
-    ResultView {
+fn failed(index: usize, error: ApiError) -> ChargeResult {
+    ChargeResult {
         index,
         status: "failed",
         charge: None,

@@ -59,7 +59,11 @@ impl Plan<'_> {
             Err(WriteError::Credits(Rejection::Insufficient { .. } | Rejection::LimitExceeded(_)))
                 if charge.on_insufficient == OnInsufficient::Record =>
             {
-                (ChargeStatus::Unpaid, None, Some(price))
+                // What has no price yet owes nothing yet: it is to be rated, not forgotten at 0.
+                match charge.status {
+                    ChargeStatus::Unpriced => (ChargeStatus::Unpriced, None, None),
+                    _ => (ChargeStatus::Unpaid, None, Some(price)),
+                }
             }
             Err(refusal) => return Err(refusal),
         };

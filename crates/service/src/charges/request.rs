@@ -4,7 +4,7 @@ use super::{Charge, ChargeStatus, OnInsufficient, canonical};
 use crate::app::App;
 use crate::auth::grants::{Caller, UserRef};
 use crate::credits::context::{Basis, Context};
-use crate::credits::holds_api::tags;
+use crate::credits::holds_api::{given, tags};
 use crate::credits::ledger::{Measure, Note};
 use crate::http::ApiError;
 use crate::http::input::from_json;
@@ -48,11 +48,11 @@ pub struct Payment {
     /// What becomes of it when the account cannot pay or a spending limit denies it: `reject` when absent.
     on_insufficient: Option<OnInsufficient>,
     /// What the product calls it; the event type when absent.
-    feature: Option<Text<1, 100>>,
+    feature: Option<Text<0, 100>>,
     /// The key that it is spent with, where limits are about keys; the caller's own key when absent.
-    key: Option<Text<1, 255>>,
+    key: Option<Text<0, 255>>,
     /// Up to 20 tags, where limits are about tags.
-    #[schema(value_type = Option<Vec<String>>, max_items = 20)]
+    #[schema(max_items = 20)]
     tags: Option<Vec<Text<1, 100>>>,
     /// What to write beside the transaction.
     description: Option<Text<0, 1000>>,
@@ -129,9 +129,9 @@ impl Sent {
         let provider = facts.provider.as_deref();
         let context = Context {
             model: facts.model_name.as_deref().map(|model| canonical(app, model, provider, at)),
-            feature: Some(payment.feature.map_or_else(|| facts.event_type.clone(), Text::into_string)),
+            feature: Some(given(payment.feature).unwrap_or_else(|| facts.event_type.clone())),
             session: facts.session_id.clone(),
-            key: payment.key.map(Text::into_string).or_else(|| caller.key()),
+            key: given(payment.key).or_else(|| caller.key()),
             tags: tags(payment.tags)?,
         };
         let measure = Measure { cost_usd: facts.cost_usd, tokens: facts.tokens_used };
@@ -204,7 +204,13 @@ fn quantities(new: &mut NewUsage, payment: &Payment) -> Result<Quantities, ApiEr
         }
         let quantities = counted(pools).map_err(|rule| ApiError::invalid(["body", "pools"], rule))?;
         let out = [Pool::Output, Pool::Reasoning, Pool::AudioOutput, Pool::ImageOutput];
-        say_tokens(facts, prompt_tokens(&quantities), out.iter().map(|pool| quantities.get(*pool)).sum());
+        let (prompt, completion) =
+            (prompt_tokens(&quantities), out.iter().map(|pool| quantities.get(*pool)).sum::<i64>());
+        let max = i64::from(kernel::Count::MAX);
+        if prompt + completion > max {
+            return Err(ApiError::invalid(["body", "pools"], format!("must come to at most {max} tokens")));
+        }
+        say_tokens(facts, prompt, completion);
         return Ok(quantities);
     }
     let Some(sent) = &payment.usage else {
@@ -227,7 +233,7 @@ fn say_tokens(facts: &mut UsageFacts, prompt: i64, completion: i64) {
     if facts.prompt_tokens == 0 && facts.completion_tokens == 0 {
         (facts.prompt_tokens, facts.completion_tokens) = (prompt, completion);
         if facts.tokens_used == 0 {
-            facts.tokens_used = (prompt + completion).min(i64::from(kernel::Count::MAX));
+            facts.tokens_used = prompt + completion;
         }
     }
 }

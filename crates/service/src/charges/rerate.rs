@@ -12,7 +12,9 @@ use crate::credits::Rejection;
 use crate::credits::context::{Basis, Context};
 use crate::credits::ledger::{Adjust, LedgerCommand, Note, Refund};
 use crate::db::DbError;
-use crate::http::{ApiError, Envelope, Input, json};
+use crate::http::envelope::bytes as to_bytes;
+use crate::http::kept::{keep, key_is_used, replayed};
+use crate::http::{ApiError, Envelope, Input};
 use crate::prices::quote;
 use crate::usage::UsageRecord;
 use crate::usage::model::{UsageFacts, usage_columns};
@@ -179,14 +181,15 @@ pub async fn rerate_usage(
     if !(1..=LIMIT_MAX).contains(&limit) {
         return Err(ApiError::invalid(["body", "limit"], format!("must be 1 to {LIMIT_MAX}")));
     }
+    let origin = admin.caller.origin(&once);
+    let ticket = once.ticket(admin.caller.principal.caller());
+    if key_is_used(&app, &ticket).await? {
+        return replayed(&app, ticket).await;
+    }
     let after = value.after.map_or(0, RecordId::get);
     let model = value.model_name.as_ref().map(Text::as_str);
     let records = candidates(&app, model, after, limit.into()).await?;
-    let note = Note {
-        description: Some("Rated later".to_owned()),
-        origin: admin.caller.origin(&once),
-        ..Note::default()
-    };
+    let note = Note { description: Some("Rated later".to_owned()), origin, ..Note::default() };
     let last = records.last().map(|record| record.id);
     let mut view =
         RerateView { next_after: last.filter(|_| records.len() == limit as usize), ..RerateView::default() };
@@ -203,7 +206,9 @@ pub async fn rerate_usage(
         }
     }
     let message = format!("Rated {} usage records", view.rerated + view.unpaid);
-    Ok(json(&Envelope::new(message, app.clock.now(), view)))
+    let body = to_bytes(&Envelope::new(message, app.clock.now(), view));
+    drop(outcomes);
+    keep(&app, ticket, body).await
 }
 
 /// The users of the records that are not deleted.

@@ -1,7 +1,7 @@
 //! Routes of credits: consume, recharge, refund, grants, balance, transactions.
 
 use super::context::{Basis, Context, SCOPE_MAX, Scope};
-use super::holds_api::tags;
+use super::holds_api::{given, tags};
 use super::ledger::{Consume, Issue, LedgerCommand, Measure, Note, Refund, settle};
 use super::model::{EntryKind, Grant, Rollover, Source};
 use super::store::{self, TransactionFilter};
@@ -11,6 +11,7 @@ use crate::auth::grants::{Caller, CanGrant, CanReadBalance, CanReadCredits, CanR
 use crate::charges::canonical;
 use crate::http::envelope::bytes as to_bytes;
 use crate::http::input::Once;
+use crate::http::object::Part;
 use crate::http::page::{Page, PageQuery};
 use crate::http::{ApiError, Envelope, Input, Query, json};
 use crate::users::api::{UserPath, answered, refused, same_user};
@@ -50,13 +51,13 @@ pub struct ConsumeRequest {
     /// Kept in the metadata.
     service: Option<Text<0, 200>>,
     /// The model, where grants or limits are about models.
-    model_name: Option<Text<1, 200>>,
+    model_name: Option<Text<0, 200>>,
     /// What the product calls it, where grants are about features.
-    feature: Option<Text<1, 100>>,
+    feature: Option<Text<0, 100>>,
     /// The session, where limits are about sessions.
-    session_id: Option<Text<1, 255>>,
+    session_id: Option<Text<0, 255>>,
     /// Up to 20 tags, where limits are about tags.
-    #[schema(value_type = Option<Vec<String>>, max_items = 20)]
+    #[schema(max_items = 20)]
     tags: Option<Vec<Text<1, 100>>>,
 }
 
@@ -94,9 +95,9 @@ pub async fn consume_credits(
         }
     }
     let context = Context {
-        model: value.model_name.map(|model| canonical(&app, model.as_str(), None, app.clock.now())),
-        feature: value.feature.map(Text::into_string),
-        session: value.session_id.map(Text::into_string),
+        model: given(value.model_name).map(|model| canonical(&app, &model, None, app.clock.now())),
+        feature: given(value.feature),
+        session: given(value.session_id),
         key: on.caller.key(),
         tags: tags(value.tags)?,
     };
@@ -285,9 +286,11 @@ pub struct GrantRequest {
     /// Until when; for ever when absent.
     expires_at: Option<Timestamp>,
     /// What they can be spent on; anything when absent.
-    scope: Option<ScopeRequest>,
+    #[schema(value_type = Option<ScopeRequest>)]
+    scope: Option<Part<ScopeRequest>>,
     /// What of them lives on after their end, once; needs `expires_at`.
-    rollover: Option<RolloverRequest>,
+    #[schema(value_type = Option<RolloverRequest>)]
+    rollover: Option<Part<RolloverRequest>>,
     /// Applied once for ever per user.
     reference_id: Option<Text<1, 255>>,
     /// What to write beside it.
@@ -299,14 +302,16 @@ pub struct GrantRequest {
 }
 
 /// What credits can be spent on: one of the models and one of the features, where any are named. A
-/// name that ends in `*` stands for all that begin like it.
+/// name that ends in `*` stands for all that begin like it. Other members are refused: a name that is
+/// misspelt would open the grant to everything.
 #[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct ScopeRequest {
     /// Up to 100 models.
-    #[schema(value_type = Option<Vec<String>>, max_items = 100)]
+    #[schema(max_items = 100)]
     models: Option<Vec<Text<1, 200>>>,
     /// Up to 100 features.
-    #[schema(value_type = Option<Vec<String>>, max_items = 100)]
+    #[schema(max_items = 100)]
     features: Option<Vec<Text<1, 100>>>,
 }
 
@@ -327,6 +332,7 @@ fn scope(request: ScopeRequest) -> Result<Scope, ApiError> {
 
 /// What of a grant lives on after its end, once.
 #[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct RolloverRequest {
     /// How many credits at most.
     max: Amount,
@@ -401,8 +407,8 @@ pub async fn create_grant(
         priority: i64::from(priority),
         effective_at: value.effective_at,
         expires_at: value.expires_at,
-        scope: value.scope.map(scope).transpose()?,
-        rollover: value.rollover.map(rollover).transpose()?,
+        scope: value.scope.map(|Part(request)| scope(request)).transpose()?,
+        rollover: value.rollover.map(|Part(request)| rollover(request)).transpose()?,
         reference_id: value.reference_id.map(Text::into_string),
         note: note(&on.caller, &once, value.description, value.metadata),
     });

@@ -2,7 +2,7 @@
 
 use super::ledger::Measure;
 use crate::limits::{Limit, Spend};
-use kernel::{Credits, JsonObject};
+use kernel::{Credits, JsonObject, Text};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -85,11 +85,11 @@ impl Basis {
 pub struct Scope {
     /// Models; any when empty.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schema(max_items = 100)]
+    #[schema(value_type = Vec<Text<1, 200>>, max_items = 100)]
     pub models: Vec<String>,
     /// Features; any when empty.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schema(max_items = 100)]
+    #[schema(value_type = Vec<Text<1, 100>>, max_items = 100)]
     pub features: Vec<String>,
 }
 

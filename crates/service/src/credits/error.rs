@@ -68,6 +68,9 @@ pub enum Rejection {
     /// The account has too many open holds.
     #[error("the account already has 1000 open holds")]
     TooManyHolds,
+    /// The words of the account's open holds would be too many.
+    #[error("the open holds of the account may carry at most 1048576 bytes of metadata and descriptions")]
+    HoldsTooLarge,
     /// There is no such hold in this account.
     #[error("Hold not found: {0}")]
     UnknownHold(HoldId),

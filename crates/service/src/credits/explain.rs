@@ -10,12 +10,15 @@ use crate::http::{ApiError, Envelope, json};
 use crate::users::api::UserPath;
 use axum::extract::{Path, State};
 use axum::response::Response;
-use kernel::{Credits, GrantId, HoldId, JsonObject, Timestamp, TransactionId};
+use kernel::{Credits, GrantId, HoldId, JsonObject, Text, Timestamp, TransactionId};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
 use utoipa::{IntoParams, ToSchema};
+
+/// How many grants the sentences name; all are in `funded_by`.
+const PARTS_TOLD_MAX: usize = 10;
 
 /// The transaction that a path names.
 #[derive(IntoParams)]
@@ -38,7 +41,7 @@ pub struct ExplanationView {
     /// The transaction.
     transaction: TransactionView,
     /// The same for people, one sentence each.
-    #[schema(max_items = 20)]
+    #[schema(value_type = Vec<Text<1, 2000>>, max_items = 20)]
     sentences: Vec<String>,
     /// What it was for: model, feature, session, key, tags; what was not said is absent.
     #[schema(value_type = Object)]
@@ -174,13 +177,16 @@ fn sentences(entry: &Entry) -> Vec<String> {
     let pricing = entry.basis.as_ref().and_then(|basis| basis.pricing.as_ref());
     let said = pricing.and_then(|pricing| serde_json::from_str::<Said>(pricing.as_str()).ok());
     sentences.extend(said.and_then(|said| said.arithmetic));
-    for (seq, part) in &entry.funded_by {
+    for (seq, part) in entry.funded_by.iter().take(PARTS_TOLD_MAX) {
         let whose = match seq {
             0 => "the credit limit".to_owned(),
             seq => format!("grant {}", GrantId { user: entry.user, seq: *seq }),
         };
         let to = if entry.kind == EntryKind::Refund { "to" } else { "of" };
         sentences.push(format!("{part} {to} {whose}."));
+    }
+    if let more @ 1.. = entry.funded_by.len().saturating_sub(PARTS_TOLD_MAX) {
+        sentences.push(format!("And {more} more grants."));
     }
     if let (EntryKind::Expire, Some(terms)) = (entry.kind, &entry.grant) {
         sentences.push(format!("{} credits rolled over.", Credits::from_micro(terms.amount)));
@@ -193,7 +199,6 @@ fn sentences(entry: &Entry) -> Vec<String> {
         sentences.push(format!("The hold was {id}."));
     }
     sentences.push(format!("The balance went from {} to {}.", entry.balance_before, entry.balance_after));
-    sentences.truncate(20);
     sentences
 }
 

@@ -10,6 +10,9 @@ use utoipa::ToSchema;
 
 /// The most open holds that one account may have.
 pub const OPEN_HOLDS_MAX: usize = 1_000;
+/// The most bytes of words (metadata, descriptions, what the work is) of an account's open holds together:
+/// open holds are part of the account, wherever that is in memory.
+pub const OPEN_HOLDS_BYTES_MAX: usize = 1024 * 1024;
 /// The shortest and the longest life of a hold from the request on, and that of one that does not say.
 pub const LIFE_MIN: Duration = Duration::from_secs(1);
 /// The longest.
@@ -74,6 +77,14 @@ pub struct Hold {
     pub settled: Option<Settled>,
 }
 
+/// How many bytes the words of a hold take.
+#[must_use]
+pub fn words_bytes(context: &Context, description: Option<&str>, metadata: &JsonObject) -> usize {
+    let names = [&context.model, &context.feature, &context.session, &context.key];
+    let names = names.into_iter().flatten().chain(&context.tags).map(String::len);
+    names.sum::<usize>() + description.map_or(0, str::len) + metadata.as_str().len()
+}
+
 /// How a hold was settled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Settled {
@@ -116,6 +127,12 @@ impl Hold {
             OnExpiry::CaptureTicked => self.ticked,
             OnExpiry::CaptureAll => self.amount,
         }
+    }
+
+    /// How many bytes its words take.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        words_bytes(&self.context, self.description.as_deref(), &self.metadata)
     }
 
     /// The seal of its row: SHA-256 over its every field.

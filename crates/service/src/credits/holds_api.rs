@@ -61,7 +61,7 @@ pub struct HoldRequest {
     /// The key that it is spent with, where limits are about keys; the caller's own key when absent.
     key: Option<Text<0, 255>>,
     /// Up to 20 tags, where limits are about tags.
-    #[schema(value_type = Option<Vec<String>>, max_items = 20)]
+    #[schema(max_items = 20)]
     tags: Option<Vec<Text<1, 100>>>,
     /// What for.
     description: Option<Text<0, 1000>>,
@@ -96,8 +96,9 @@ pub fn tags<const MAX: usize>(tags: Option<Vec<Text<1, MAX>>>) -> Result<Vec<Str
     Ok(tags)
 }
 
-/// A text that says something.
-fn given<const MAX: usize>(text: Option<Text<0, MAX>>) -> Option<String> {
+/// A text that says something; an empty one stands for absent.
+#[must_use]
+pub fn given<const MAX: usize>(text: Option<Text<0, MAX>>) -> Option<String> {
     text.map(Text::into_string).filter(|text| !text.is_empty())
 }
 

@@ -4,7 +4,7 @@ use super::context::Scope;
 use super::hold::{Hold, HoldStatus, OnExpiry};
 use super::model::{Account, Entry, EntryKind, Grant, Source};
 use crate::auth::grants::UserRef;
-use kernel::{Credits, ExternalId, GrantId, HoldId, JsonObject, Timestamp, TransactionId, UserRowId};
+use kernel::{Credits, ExternalId, GrantId, HoldId, JsonObject, Text, Timestamp, TransactionId, UserRowId};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -368,7 +368,7 @@ pub struct HoldView {
     #[schema(max_length = 255)]
     session_id: Option<String>,
     /// The tags.
-    #[schema(max_items = 20)]
+    #[schema(value_type = Vec<Text<1, 100>>, max_items = 20)]
     tags: Vec<String>,
     /// The caller's words.
     #[schema(max_length = 1000)]

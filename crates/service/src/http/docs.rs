@@ -201,7 +201,7 @@ fn complete_operation(method: &Method, operation: &mut Operation) {
     let keyed = (*method == Method::POST || *method == Method::PATCH || *method == Method::PUT)
         && !matches!(
             name.as_str(),
-            "noop" | "create_dev_token" | "put_local_file" | "get_quote" | "check_limits"
+            "noop" | "create_dev_token" | "put_local_file" | "get_quote" | "check_limits" | "verify_ledger"
         );
     parameters.push(
         header_parameter("X-Request-ID", "Taken, echoed, logged and put in errors; made when absent.", 128)
@@ -217,7 +217,7 @@ fn complete_operation(method: &Method, operation: &mut Operation) {
         (
             400,
             takes_something,
-            "The input breaks a rule, which `detail` names field by field; on consume also: not enough credits.",
+            "The input breaks a rule, which `detail` names field by field; on consume, and on adjust below zero, also: not enough credits.",
         ),
         (401, !public, "No token, or one that is not accepted."),
         (

@@ -232,6 +232,7 @@ impl From<Rejection> for ApiError {
             Rejection::ReferenceTaken { .. }
             | Rejection::TooManyGrants
             | Rejection::TooManyHolds
+            | Rejection::HoldsTooLarge
             | Rejection::NothingToVoid
             | Rejection::GrantHeld { .. }
             | Rejection::HoldSettled { .. } => Self::conflict(message),

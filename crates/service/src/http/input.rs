@@ -222,25 +222,29 @@ pub fn from_json<T: DeserializeOwned>(text: &[u8], part: &str) -> Result<T, ApiE
     let mut deserializer = serde_json::Deserializer::from_slice(text);
     let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|e| {
         let path = e.path().to_string();
-        mistake(part, &path, e.inner())
+        mistake(part, &path, e.inner(), text)
     })?;
-    deserializer.end().map_err(|e| mistake(part, ".", &e))?;
+    deserializer.end().map_err(|e| mistake(part, ".", &e, text))?;
     Ok(value)
 }
 
-fn mistake(part: &str, path: &str, error: &serde_json::Error) -> ApiError {
+fn mistake(part: &str, path: &str, error: &serde_json::Error, body: &[u8]) -> ApiError {
     let mut loc = vec![part.to_owned()];
-    if !error.is_data() {
+    // A word where another kind of value stands is called a mistake of the syntax, which it is not.
+    let of_syntax = !error.is_data();
+    if of_syntax && serde_json::from_slice::<IgnoredAny>(body).is_err() {
         let (kind, msg) = INVALID_JSON;
         return ApiError::all_invalid(vec![Invalid { kind, loc, msg: msg.to_owned() }]);
     }
     if path != "." {
-        let fields = path.split(['.', '[', ']']).filter(|field| !field.is_empty());
+        // `?` stands for a key that is none of the names there are.
+        let fields = path.split(['.', '[', ']']).filter(|field| !matches!(*field, "" | "?"));
         loc.extend(fields.map(|field| field.chars().take(100).collect()));
     }
     let text = error.to_string();
     // serde_json adds where in the text it was, which the place already says.
     let text = text.rfind(" at line ").map_or(&*text, |at| &text[..at]);
+    let text = if of_syntax && text == "expected value" { "has a value of the wrong kind" } else { text };
     if let Some(field) = text.strip_prefix("missing field `").and_then(|rest| rest.strip_suffix('`')) {
         loc.push(field.to_owned());
         let msg = "Field required".to_owned();

@@ -1,7 +1,7 @@
 //! The face of the service: routes, input, answers, errors, and what happens around each request.
 //!
 //! Reading order: [`router`] (the flat table of routes), [`around`] (request ids, time limit, logs),
-//! [`input`] (bodies and queries), [`page`], [`envelope`], [`error`], [`docs`] (OpenAPI), [`server`].
+//! [`input`] (bodies and queries), [`many`] and [`object`] (parts of bodies), [`kept`] (keys of long requests), [`page`], [`envelope`], [`error`], [`docs`] (OpenAPI), [`server`].
 
 pub mod around;
 pub mod docs;
@@ -10,6 +10,9 @@ pub mod error;
 pub mod examples;
 pub mod facts;
 pub mod input;
+pub mod kept;
+pub mod many;
+pub mod object;
 pub mod page;
 pub mod router;
 pub mod server;

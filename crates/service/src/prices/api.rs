@@ -3,21 +3,20 @@
 use super::change::{PriceRequest, decide};
 use super::import::ATTEMPTS;
 use super::names::{self, folded};
-use super::store;
 use super::version::PriceVersion;
 use super::view::{ModelView, PriceView};
 use crate::app::App;
 use crate::auth::grants::{Admin, Caller};
 use crate::db::Rows;
 use crate::http::envelope::bytes as to_bytes;
+use crate::http::kept::{keep, key_is_used, replayed};
 use crate::http::page::{Page, PageQuery};
 use crate::http::{ApiError, Envelope, Input, Query, json};
 use crate::users::api::answered;
-use crate::writer::{Command, Done, Edit, Ticket, WriteError};
+use crate::writer::{Command, Done, Ticket, WriteError};
 use axum::extract::{Path, State};
 use axum::response::Response;
-use bytes::Bytes;
-use kernel::{Text, Timestamp, UserRowId};
+use kernel::{Text, Timestamp};
 use serde::Deserialize;
 use std::sync::Arc;
 use utoipa::IntoParams;
@@ -184,23 +183,4 @@ pub async fn put_price(
         }
     }
     Err(ApiError::conflict("The price is being changed by somebody else; read it and try again"))
-}
-
-/// Gives the answer that is kept under a request's key, or refuses it to another request.
-pub(super) async fn replayed(app: &App, ticket: Ticket) -> Result<Response, ApiError> {
-    keep(app, ticket, Bytes::new()).await
-}
-
-/// Keeps an answer under a request's key, unless one is kept there already.
-pub(super) async fn keep(app: &App, ticket: Ticket, body: Bytes) -> Result<Response, ApiError> {
-    let nothing = Command::Edit(Edit::new(UserRowId(0), Vec::new()));
-    Ok(answered(app.writer.submit(nothing, ticket, move |_: &Done| body.clone()).await?))
-}
-
-/// Whether a request's idempotency key was used before, so that nothing is to be done anew.
-pub(super) async fn key_is_used(app: &App, ticket: &Ticket) -> Result<bool, ApiError> {
-    match &ticket.key {
-        Some(key) => Ok(store::key_is_used(&app.db, key).await?),
-        None => Ok(false),
-    }
 }

@@ -1,12 +1,12 @@
 //! The route by which a price list comes in.
 
-use super::api::{keep, key_is_used, replayed};
 use super::import::{self, Import, ImportError, ImportReport};
 use super::litellm::{List, MODELS_MAX};
 use crate::app::App;
 use crate::auth::grants::{Admin, Caller};
 use crate::http::envelope::bytes as to_bytes;
 use crate::http::input::{BatchInput, Once};
+use crate::http::kept::{keep, key_is_used, replayed};
 use crate::http::{ApiError, Envelope, Input, Query};
 use axum::extract::State;
 use axum::response::Response;

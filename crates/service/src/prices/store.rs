@@ -3,7 +3,6 @@
 use super::book::{Alias, Book};
 use super::version::PriceVersion;
 use crate::db::{Db, DbError, FromRow, Row};
-use crate::writer::IdempotencyKey;
 use kernel::Timestamp;
 
 impl FromRow for PriceVersion {
@@ -49,14 +48,4 @@ pub async fn book(db: &Db) -> Result<Book, DbError> {
     let aliases = db.query(aliases, Vec::new()).await?;
     let versions = "SELECT model, version, effective_at, created_at, tariff, source, actor FROM model_prices";
     Ok(Book::new(revision, db.query(versions, Vec::new()).await?, aliases))
-}
-
-/// Whether an idempotency key was used before.
-///
-/// # Errors
-/// [`DbError`].
-pub async fn key_is_used(db: &Db, key: &IdempotencyKey) -> Result<bool, DbError> {
-    let sql = "SELECT CAST(1 AS BIGINT) FROM idempotency_keys WHERE caller = $1 AND key = $2";
-    let values = [key.caller.as_str().into(), key.key.as_str().into()];
-    Ok(db.find::<i64>(sql, &values).await?.is_some())
 }

@@ -5,6 +5,7 @@ use super::stats::{self, Stats, StatsFilter};
 use super::store::{self, UsageFilter};
 use crate::app::App;
 use crate::auth::grants::{CanReadUsage, CanWriteUsage, UserRef};
+use crate::charges::ChargeStatus;
 use crate::http::envelope::bytes as to_bytes;
 use crate::http::page::{Page, PageQuery};
 use crate::http::{ApiError, Envelope, Input, Query, json};
@@ -197,6 +198,12 @@ pub struct UsageView {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 255)]
     event_id: Option<String>,
+    /// How it was paid for, where it was charged.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    charge_status: Option<ChargeStatus>,
+    /// What of its charge was not paid.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    credits_due: Option<Credits>,
 }
 
 impl UsageView {
@@ -226,6 +233,8 @@ impl UsageView {
             response_data: facts.response_data,
             created_at: record.created_at,
             event_id: record.event_id,
+            charge_status: record.charge.as_ref().map(|mark| mark.status),
+            credits_due: record.charge.and_then(|mark| mark.due),
         }
     }
 }

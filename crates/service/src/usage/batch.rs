@@ -7,6 +7,7 @@ use crate::auth::Scope;
 use crate::auth::grants::{Caller, UserRef};
 use crate::http::envelope::{Envelope, bytes as to_bytes};
 use crate::http::input::from_json;
+use crate::http::many::Many;
 use crate::http::{ApiError, BatchInput, Input, Invalid};
 use crate::users::api::answered;
 use crate::users::store;
@@ -31,7 +32,7 @@ const CHUNK: usize = 1_000;
 pub struct BatchRequest {
     /// 1 to 10000 records, each with its `user_id`.
     #[schema(value_type = Vec<UsageRequest>, min_items = 1, max_items = 10_000)]
-    records: Vec<Box<RawValue>>,
+    records: Many<Box<RawValue>, RECORDS_MAX>,
     /// Whether one bad record refuses all; false when absent.
     atomic: Option<bool>,
 }
@@ -95,12 +96,13 @@ pub async fn record_usage_batch(
     BatchInput(Input { value, once }): BatchInput<BatchRequest>,
 ) -> Result<Response, ApiError> {
     caller.needs(Scope::UsageWrite)?;
-    if !(1..=RECORDS_MAX).contains(&value.records.len()) {
-        let rule = format!("must have 1 to {RECORDS_MAX} records, has {}", value.records.len());
+    let count = value.records.count;
+    if !(1..=RECORDS_MAX).contains(&count) {
+        let rule = format!("must have 1 to {RECORDS_MAX} records, has {count}");
         return Err(ApiError::invalid(["body", "records"], rule));
     }
     let atomic = value.atomic.unwrap_or(false);
-    let sorted = Sorted::of(&app, &caller, &value.records).await?;
+    let sorted = Sorted::of(&app, &caller, &value.records.kept).await?;
     if atomic && !sorted.bad.is_empty() {
         return Err(refuse_all(&sorted.bad));
     }

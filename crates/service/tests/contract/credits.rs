@@ -243,7 +243,7 @@ both_engines! {
         let answer = app.alice.get(&app.alice.own("/credits/balance")).await.ok();
         let mut wanted = envelope("Credit balance retrieved successfully", json!(1989.5));
         wanted["balance"] = json!({
-            "available": 1989.5, "held": 0, "total": 1989.5, "credits_total": 2000,
+            "available": 1989.5, "held": 0, "total": 1989.5, "credits_total": 2000, "credit_limit": 0, "owed": 0, "scoped": [],
             "expiring": [{"grant_id": "grt_<row>_1", "amount": 989.5, "expires_at": "2025-08-26T00:11:26.479685Z"}],
         });
         assert_eq!(masked(answer), wanted);

@@ -25,9 +25,9 @@ both_engines! {
         assert_eq!(list["message"], "Retrieved 2 grants");
         assert_eq!(masked(list["data"].clone()), json!([
             {"grant_id": "grt_<row>_2", "transaction_id": "txn_<row>_2", "source": "promo", "amount": 250, "remaining": 250,
-             "priority": 3, "effective_at": "2025-07-28T00:00:00.000000Z", "expires_at": "2099-12-31T00:00:00.000000Z", "expired": false},
+             "priority": 3, "effective_at": "2025-07-28T00:00:00.000000Z", "expires_at": "2099-12-31T00:00:00.000000Z", "expired": false, "voided": false},
             {"grant_id": "grt_<row>_1", "transaction_id": "txn_<row>_1", "source": "signup", "amount": 1000, "remaining": 1000,
-             "priority": 0, "effective_at": NOW, "expires_at": "2025-08-26T00:11:26.479685Z", "expired": false},
+             "priority": 0, "effective_at": NOW, "expires_at": "2025-08-26T00:11:26.479685Z", "expired": false, "voided": false},
         ]));
         // Not effective yet: it is there, but cannot be spent.
         let now = app.alice.get(&app.alice.own("/credits/balance")).await.ok();

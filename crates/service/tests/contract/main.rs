@@ -4,13 +4,20 @@
 //! JSON answer is also held against `/openapi.json` by `testkit`.
 
 mod batch;
+mod charged_batch;
+mod charges;
+mod corrections;
 mod credits;
 mod document;
 mod errors;
+mod explain;
 mod files;
 mod grants;
+mod holds;
+mod holds_end;
 mod hostile;
 mod idempotency;
+mod ledger_hostile;
 mod limits;
 mod live;
 mod matrix;
@@ -18,6 +25,8 @@ mod memory;
 mod messages;
 mod paging;
 mod prices;
+mod rerate;
+mod scopes;
 mod search;
 mod service;
 mod sessions;

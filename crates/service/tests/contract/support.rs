@@ -1,7 +1,7 @@
 //! What many stories need: comparing whole answers, and the two times of a story.
 
 use serde_json::{Value, json};
-use testkit::Actor;
+use testkit::{Actor, Engine, TestApp};
 
 /// What the clock shows until a story moves it.
 pub const NOW: &str = "2025-07-27T00:11:26.479685Z";
@@ -23,7 +23,9 @@ fn mask(value: &mut Value) {
                     "user_id" if value.is_number() => *value = "<row id>".into(),
                     "id" | "session_id" if value.as_str().is_some_and(is_uuid) => *value = "<uuid>".into(),
                     "request_id" if value.is_string() => *value = "<request>".into(),
-                    "transaction_id" | "grant_id" | "reverses" if value.is_string() => {
+                    "transaction_id" | "grant_id" | "hold_id" | "reverses" | "issued"
+                        if value.is_string() =>
+                    {
                         // The place within the account is part of the story; the account's row is not.
                         let text = value.as_str().unwrap_or_default();
                         let kind = text.split('_').next().unwrap_or_default();
@@ -58,6 +60,46 @@ pub fn error(code: &str, message: &str, details: Value) -> Value {
         "success": false, "status": "error", "message": message, "error_code": code, "error_details": all,
         "detail": message, "request_id": "<request>", "timestamp": NOW,
     })
+}
+
+/// Tells a story on a service with settings of its own, on each engine.
+pub async fn with_settings(settings: &[(&str, &str)], story: impl AsyncFn(&TestApp)) {
+    for engine in [Engine::Sqlite, Engine::Postgres] {
+        let app = TestApp::start_with(engine, settings).await;
+        story(&app).await;
+        app.finish().await;
+    }
+}
+
+/// The balance in parts.
+pub async fn parts(actor: &Actor) -> Value {
+    actor.get(&actor.own("/credits/balance")).await.ok()["balance"].take()
+}
+
+/// The transactions of a user, newest first.
+pub async fn transactions(actor: &Actor) -> Value {
+    actor.get(&actor.own("/credits/transactions?limit=1000")).await.data()
+}
+
+/// A transaction as answers show it, its ids masked: type, place, amount, balance before and after.
+pub fn transaction(kind: &str, place: i64, amount: f64, before: f64, after: f64) -> Value {
+    // Whole numbers are written without a point.
+    let number = |n: f64| if n.fract() == 0.0 { json!(n as i64) } else { json!(n) };
+    let (amount, before, after) = (number(amount), number(before), number(after));
+    json!({
+        "id": "<id>", "transaction_id": format!("txn_<row>_{place}"), "user_id": "auth0|alice", "transaction_type": kind,
+        "amount": amount, "balance_before": before, "balance_after": after,
+        "credits_amount": amount, "credits_before": before, "credits_after": after,
+        "usage_record_id": null, "reference_id": null, "description": null, "metadata": {}, "created_at": NOW,
+    })
+}
+
+/// An object with other members, where they are there, and more.
+pub fn with(mut value: Value, members: Value) -> Value {
+    if let (Value::Object(all), Value::Object(members)) = (&mut value, members) {
+        all.extend(members);
+    }
+    value
 }
 
 /// What a user can spend now, as the service says.

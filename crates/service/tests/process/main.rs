@@ -39,7 +39,9 @@ mod race;
 mod refusals;
 mod restart;
 mod stop;
+mod streams;
 mod tamper;
+mod watch;
 
 /// Fails with what `verify-ledger` found, if it found anything.
 async fn verify_ledger(place: &Place) {

@@ -8,7 +8,7 @@ use std::time::Instant;
 use testkit::process::Place;
 use tokio::task::JoinSet;
 
-either_engine!(the_last_credit_is_spent_once, a_user_is_made_once);
+either_engine!(the_last_credit_is_spent_once, a_user_is_made_once, a_balance_for_k_calls_pays_for_k);
 
 /// A success with the time in which it happened.
 struct Spent {
@@ -179,4 +179,75 @@ async fn two_processes_make_a_user_once() {
     let b = PROGRAM.start(&place, &[]).await;
     ensure_together(&[a.address, b.address], "fresh").await;
     assert_one_user(&place).await;
+}
+
+/// A balance for 40 calls of 25.5 credits.
+const FOR_FORTY: (&str, &str) = ("WELCOME_CREDITS", "1020");
+
+/// 64 clients charge the same account for two calls each, in turn to each of the targets; says how many were paid.
+async fn charge_together(targets: &[SocketAddr], user: &str) -> usize {
+    let path = format!("/api/v1/users/{user}/charges");
+    let mut racing = JoinSet::new();
+    for client in 0..64 {
+        let (caller, path, target) = (Caller::without_reuse(), path.clone(), targets[client % targets.len()]);
+        racing.spawn(async move {
+            let mut paid = 0;
+            for call in 0..2 {
+                let body = json!({"event_type": "chat", "model_name": "gpt-4", "prompt_tokens": 800, "completion_tokens": 450,
+                    "event_id": format!("{client}-{call}")});
+                let answer = caller.post(target, &path, &body, None).await.expect("an answer");
+                match answer.status {
+                    200 => {
+                        assert_eq!(answer.body["data"]["credits"], 25.5);
+                        paid += 1;
+                    }
+                    status => {
+                        assert_eq!((status, &answer.body["error_code"]), (402, &json!("InsufficientCreditsException")));
+                        let details = &answer.body["error_details"];
+                        assert_eq!((&details["available"], &details["required"]), (&json!(0), &json!(25.5)));
+                    }
+                }
+            }
+            paid
+        });
+    }
+    racing.join_all().await.into_iter().sum()
+}
+
+/// Forty calls are recorded and paid, wherever one looks.
+async fn assert_forty(place: &Place, target: SocketAddr, user: &str) {
+    let caller = Caller::new();
+    assert_eq!(caller.balance(target, user).await, 0.0);
+    let stats =
+        caller.get(target, &format!("/api/v1/users/{user}/usage/stats")).await.expect("an answer").body;
+    assert_eq!(stats["data"]["total_records"], 40);
+    assert_eq!(stats["data"]["total_credits_charged"], 1020);
+    for (sql, wanted) in [
+        ("SELECT COUNT(*) FROM usage_records", "40"),
+        ("SELECT COUNT(*) FROM credit_entries WHERE transaction_type = 'consume'", "40"),
+        (
+            "SELECT COUNT(DISTINCT usage_record_id) FROM credit_entries WHERE transaction_type = 'consume'",
+            "40",
+        ),
+    ] {
+        assert_eq!(place.value(sql).await, wanted, "{sql}");
+    }
+    verify_ledger(place).await;
+}
+
+async fn a_balance_for_k_calls_pays_for_k(place: Place) {
+    let service = PROGRAM.start(&place, &[FOR_FORTY]).await;
+    Caller::new().ensure(service.address, "one").await;
+    assert_eq!(charge_together(&[service.address], "one").await, 40);
+    assert_forty(&place, service.address, "one").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_processes_pay_for_k_calls_together() {
+    let place = Place::postgres().await;
+    let a = PROGRAM.start(&place, &[FOR_FORTY]).await;
+    let b = PROGRAM.start(&place, &[FOR_FORTY]).await;
+    Caller::new().ensure(a.address, "shared").await;
+    assert_eq!(charge_together(&[a.address, b.address], "shared").await, 40);
+    assert_forty(&place, b.address, "shared").await;
 }

@@ -4,7 +4,9 @@ use super::command::{Capture, Decision, Facts, NewHold, Note, Tick};
 use super::draft::{Draft, Words};
 use crate::credits::context::Basis;
 use crate::credits::error::Rejection;
-use crate::credits::hold::{Hold, HoldStatus, LIFE_MAX, OPEN_HOLDS_MAX, Settled};
+use crate::credits::hold::{
+    Hold, HoldStatus, LIFE_MAX, OPEN_HOLDS_BYTES_MAX, OPEN_HOLDS_MAX, Settled, words_bytes,
+};
 use crate::credits::model::{Cause, EntryKind};
 use crate::limits::Spend;
 use kernel::{Credits, HoldId, JsonObject, Timestamp};
@@ -17,6 +19,11 @@ pub(super) fn hold(
 ) -> Result<Decision, Rejection> {
     if draft.account.holds.len() >= OPEN_HOLDS_MAX {
         return Err(Rejection::TooManyHolds);
+    }
+    let open: usize = draft.account.holds.iter().map(Hold::bytes).sum();
+    let note = &new.note;
+    if open + words_bytes(&new.context, note.description.as_deref(), &note.metadata) > OPEN_HOLDS_BYTES_MAX {
+        return Err(Rejection::HoldsTooLarge);
     }
     draft.covers(new.amount, &new.context, now)?;
     // What it may cost is held against the limits now, and counted when it is charged.
