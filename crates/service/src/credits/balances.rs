@@ -7,7 +7,7 @@
 
 use super::memory::Accounts;
 use super::model::Account;
-use super::store::{AccountPart, account_parts, gather};
+use super::rows::{AccountPart, account_parts, gather};
 use crate::db::postgres::Postgres;
 use crate::db::{Db, DbError, FromRow, Row, sqlite};
 use kernel::UserRowId;

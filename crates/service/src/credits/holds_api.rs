@@ -2,9 +2,9 @@
 
 use super::context::{Context, TAGS_MAX};
 use super::hold::{Hold, HoldStatus, LIFE_DEFAULT, LIFE_MAX, LIFE_MIN, OnExpiry};
+use super::holds_view::{HoldAnswer, HoldView};
 use super::ledger::{Capture, LedgerCommand, Measure, NewHold, Tick};
 use super::store;
-use super::view::{HoldAnswer, HoldView};
 use crate::app::App;
 use crate::auth::grants::{CanReadCredits, CanSpend, OnUser, Permission};
 use crate::charges::canonical;

@@ -1,11 +1,13 @@
 //! Credits: the prepaid ledger. Never overdrawn, never charged twice, never lost, provable.
 //!
 //! What always holds is written in `docs/ledger.md`; [`ledger`] decides it, [`verify`] proves it on
-//! a live database. Routes: consume, recharge, refund, grants, balance, transactions.
+//! a live database.
 //!
-//! Reading order: [`model`] (accounts, grants, entries), [`ledger`] (the rules, pure),
-//! [`chain`] (hashes), [`api`] (routes), [`store`], [`balances`] and [`memory`] (reads), `engine` (loading and writing for the
-//! group-commit writer), [`verify`], [`sweeper`].
+//! Reading order: [`model`] (accounts, grants, entries), [`hold`], [`context`] (what a debit is for), [`ledger`]
+//! (the rules, pure), [`chain`] and [`seal`] (hashes); routes: [`api`], [`grants_api`], [`holds_api`],
+//! [`corrections`], [`explain`], with their answers in [`view`] and [`holds_view`]; [`rows`], [`store`],
+//! [`balances`] and [`memory`] (reads), `engine` (loading and writing for the group-commit writer), [`verify`],
+//! [`sweeper`].
 
 pub mod api;
 pub mod balances;
@@ -15,11 +17,14 @@ pub mod corrections;
 pub mod engine;
 pub mod error;
 pub mod explain;
+pub mod grants_api;
 pub mod hold;
 pub mod holds_api;
+pub mod holds_view;
 pub mod ledger;
 pub mod memory;
 pub mod model;
+pub mod rows;
 pub mod seal;
 pub mod store;
 pub mod sweeper;

@@ -3,7 +3,7 @@
 //! A migration cannot hash, so it leaves the seals empty; this runs after it, before anything else.
 
 use super::model::Account;
-use super::store::account_columns;
+use super::rows::account_columns;
 use crate::db::{Db, DbError};
 use kernel::UserRowId;
 

@@ -5,7 +5,7 @@ use crate::auth::api as auth;
 use crate::charges::{api as charges, batch as charge_batch, rerate};
 use crate::config::CorsOrigins;
 use crate::credits::verify::watch;
-use crate::credits::{corrections, explain, holds_api as holds};
+use crate::credits::{corrections, explain, grants_api as grants, holds_api as holds};
 use crate::files::{api as files, direct, serve, upload};
 use crate::http::{ApiError, around, docs};
 use crate::limits::api as limits;
@@ -43,7 +43,7 @@ pub fn table() -> (Router<Arc<App>>, OpenApi) {
         .routes(routes!(credits::consume_credits))
         .routes(routes!(credits::recharge_credits))
         .routes(routes!(credits::refund_credits))
-        .routes(routes!(credits::create_grant, credits::list_grants))
+        .routes(routes!(grants::create_grant, grants::list_grants))
         .routes(routes!(credits::get_balance))
         .routes(routes!(credits::list_transactions))
         .routes(routes!(explain::explain_transaction))

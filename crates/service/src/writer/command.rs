@@ -10,6 +10,10 @@ use tokio::sync::OwnedSemaphorePermit;
 
 /// One change of one user's rows, or one batch of usage.
 #[derive(Debug, Clone)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "the largest is the hot one, and a box for it would cost a trip to the heap"
+)]
 pub enum Command {
     /// Something for the ledger to decide.
     Ledger(UserRowId, LedgerCommand),

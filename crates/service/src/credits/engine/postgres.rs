@@ -3,7 +3,7 @@
 use crate::credits::chain::{basis_text, funded_by_text, grant_terms_text};
 use crate::credits::hold::Hold;
 use crate::credits::ledger::Original;
-use crate::credits::store::{
+use crate::credits::rows::{
     AccountPart, account_columns, account_parts, entry_columns, gather, grant_columns, hold_columns,
 };
 use crate::credits::{Entry, EntryKind, Grant};

@@ -3,7 +3,7 @@
 use crate::credits::chain::{basis_text, funded_by_text, grant_terms_text};
 use crate::credits::hold::Hold;
 use crate::credits::ledger::Original;
-use crate::credits::store::{account_columns, entry_columns, grant_columns, hold_columns};
+use crate::credits::rows::{account_columns, entry_columns, grant_columns, hold_columns};
 use crate::credits::{Account, Entry, EntryKind, Grant};
 use crate::db::{DbError, FromRow, Row};
 use crate::writer::needs::Needs;

@@ -4,7 +4,7 @@ use super::replay::Replay;
 use super::snapshot::{Numbered, Snapshot};
 use super::{Halt, fault};
 use crate::credits::model::Grant;
-use crate::credits::store::grant_columns;
+use crate::credits::rows::grant_columns;
 use crate::db::{DbError, FromRow, Row};
 use kernel::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};

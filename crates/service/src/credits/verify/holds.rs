@@ -5,7 +5,7 @@ use super::snapshot::{Numbered, Snapshot};
 use super::{Halt, fault};
 use crate::credits::hold::{Hold, HoldStatus};
 use crate::credits::model::Account;
-use crate::credits::store::{Sealed, hold_columns};
+use crate::credits::rows::{Sealed, hold_columns};
 use kernel::Credits;
 use std::collections::BTreeMap;
 

@@ -14,7 +14,7 @@ mod snapshot;
 pub mod watch;
 
 use super::model::Account;
-use super::store::{Sealed, account_columns};
+use super::rows::{Sealed, account_columns};
 use crate::boot::BootError;
 use crate::db::{DbError, Location};
 use kernel::{Credits, ExternalId};

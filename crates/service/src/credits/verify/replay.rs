@@ -7,7 +7,7 @@ use super::{Halt, Report, fault};
 use crate::credits::chain;
 use crate::credits::context::Context;
 use crate::credits::model::{Account, Entry, EntryKind, Grant};
-use crate::credits::store::{Sealed, entry_columns};
+use crate::credits::rows::{Sealed, entry_columns};
 use crate::db::{DbError, FromRow, Row};
 use kernel::{Credits, Timestamp, UserRowId};
 use std::collections::BTreeMap;
