@@ -229,7 +229,7 @@ fn context(what: What) -> Context {
 pub fn command(ask: &Ask, receipts: &[TransactionId], worth: i64) -> LedgerCommand {
     let credits = |units: u64| Credits::from_micro(units as i64 * worth);
     let basis = |what: What| Basis { context: context(what), pricing: None };
-    let usage_record_id = |units: u64| (units % 5 == 0).then_some(1_000_000_007);
+    let usage_record_id = |units: u64| units.is_multiple_of(5).then_some(1_000_000_007);
     let unknown = TransactionId { user: UserRowId(1), seq: 999_999_999 };
     let micros = |life: i64| Duration::from_micros(life.unsigned_abs());
     let number = |hold: usize| hold as i64 + 1;
