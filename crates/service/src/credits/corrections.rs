@@ -142,7 +142,7 @@ pub struct CreditLimitView {
 ///
 /// For customers who pay afterwards. With a limit the balance may fall below zero by as much; what is
 /// owed is paid back first by whatever is given next without a scope. 0, the default, is strictly prepaid. Lowering the limit takes nothing away: an account that
-/// owes more can spend nothing until it has paid.
+/// owes more can spend nothing but scoped credits beyond its debt until it has paid.
 #[utoipa::path(
     put, path = "/api/v1/users/{user_id}/credits/limit", tag = "Credits", operation_id = "set_credit_limit",
     params(UserPath), security(("bearer" = []), ("service_key" = ["credits:grant"])),

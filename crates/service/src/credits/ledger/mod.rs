@@ -8,9 +8,9 @@
 //! its amount, refunds never sum to more than was spent, an ended grant's rest is never spent, and
 //! what a hold has set aside is there when it is captured.
 //!
-//! Reading order: [`command`] (what can be asked), [`draft`] (an account while it is decided on),
-//! [`settle`] (what the passing of time does), [`debit`] (spending), [`credit`] (giving, giving
-//! back, taking back), [`holds`].
+//! Reading order: [`command`] (what can be asked), `draft` (an account while it is decided on),
+//! [`settle`] (what the passing of time does), `debit` (spending), `credit` (giving, giving
+//! back, taking back), `holds`.
 
 pub mod command;
 mod credit;
