@@ -10,6 +10,7 @@ use crate::files::Files;
 use crate::http::ApiError;
 use crate::http::docs::Operations;
 use crate::live::Live;
+use crate::plans::store::Versions;
 use crate::prices::Prices;
 use crate::sessions::store::SessionRefs;
 use crate::telemetry::Metrics;
@@ -39,6 +40,8 @@ pub struct App {
     pub verifications: Verifications,
     /// What models cost.
     pub prices: Prices,
+    /// What plans were when somebody subscribed to them.
+    pub versions: Versions,
     /// Balances.
     pub balances: Balances,
     /// Which row a user's id names.

@@ -15,6 +15,7 @@ use crate::http::input::BODY_ROOM_BYTES;
 use crate::http::{router, server};
 use crate::jobs;
 use crate::live::{Live, listen};
+use crate::plans;
 use crate::prices::Prices;
 use crate::sessions::store::session_refs;
 use crate::telemetry::Metrics;
@@ -101,6 +102,8 @@ pub async fn build(config: Config, clock: Clock, metrics: Option<Metrics>) -> Re
     let (writer, finished) = Writer::start(&db, rules(&config), &clock, &memory, &live)?;
     let prices = Prices::open(&db, &writer, clock.now()).await?;
     let following = prices.follow();
+    let versions = plans::store::versions(&config.catalogue);
+    plans::store::publish(&writer, &config.catalogue, clock.now()).await?;
     let (routes, document) = router::table();
     let app = Arc::new(App {
         auth: Authenticator::new(auth(&config), clock.clone())?,
@@ -116,6 +119,7 @@ pub async fn build(config: Config, clock: Clock, metrics: Option<Metrics>) -> Re
         metrics,
         live,
         prices,
+        versions,
         writer,
         config,
         clock,

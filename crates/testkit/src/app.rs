@@ -223,6 +223,7 @@ impl Site {
         let app = app.expect("the service runs");
         user_service::files::sweeper::sweep(&app).await.expect("the sweep of files succeeds");
         user_service::sessions::sweeper::sweep(&app).await.expect("the sweep of sessions succeeds");
+        user_service::subscriptions::sweeper::sweep(&app).await.expect("the turn of subscriptions succeeds");
         sweeper::sweep(&app).await.expect("the sweep of credits succeeds")
     }
 

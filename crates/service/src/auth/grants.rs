@@ -272,6 +272,8 @@ permissions! {
     CanWriteFiles = WriteFiles(FilesWrite, Yes, false);
     /// May give credits, and give spent ones back.
     CanGrant = GrantCredits(CreditsGrant, No, true);
+    /// May set the user's plan, which gives credits.
+    CanSetPlan = SetPlan(UsersWrite & CreditsGrant, No, false);
     /// May list and search what the user said.
     CanReadSessions = ReadSessions(SessionsRead, Yes, false);
     /// May begin a session of the user.

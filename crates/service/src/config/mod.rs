@@ -9,6 +9,7 @@
 
 mod database_url;
 mod files;
+mod plans;
 mod prices;
 mod rules;
 mod source;
@@ -19,6 +20,7 @@ mod tests;
 
 pub use database_url::DatabaseUrl;
 pub use files::{FileQuotas, FileStore, S3, S3Keys};
+pub use plans::{Catalogue, PLANS_MAX};
 pub use prices::{Markups, PriceSettings, UnknownModel};
 pub use source::{ConfigError, Origin, Setting};
 pub use value::is_authority;
@@ -95,6 +97,8 @@ pub struct Config {
     pub verify_ledger_every: Option<Duration>,
     /// How costs become credits, and what becomes of a model that nobody knows.
     pub prices: PriceSettings,
+    /// `PLANS_FILE`, or the plans of the defaults.
+    pub catalogue: Catalogue,
     /// `SESSION_DAYS`; nothing means that they never expire.
     pub session_life: Option<Duration>,
     /// `JSON_BODY_LIMIT_BYTES`.
@@ -215,6 +219,7 @@ impl Config {
             top_up_url: reader.optional("TOP_UP_URL", value::WEB_PAGE_RULE, value::web_page)?,
             verify_ledger_every: hours(reader.number("VERIFY_LEDGER_HOURS", 0..=8760)?),
             prices: prices::settings(reader)?,
+            catalogue: plans::catalogue(reader)?,
             session_life: life(reader, "SESSION_DAYS")?,
             json_body_limit_bytes: reader.number("JSON_BODY_LIMIT_BYTES", 1024..=104_857_600)?,
             batch_body_limit_bytes: reader.number("BATCH_BODY_LIMIT_BYTES", 1024..=1_073_741_824)?,

@@ -18,7 +18,7 @@ use std::{
     str::FromStr,
 };
 
-const DEFAULTS: &str = include_str!("../../config.default.toml");
+pub(super) const DEFAULTS: &str = include_str!("../../config.default.toml");
 const DOTENV: &str = ".env";
 const SHOWN_MAX_CHARS: usize = 100;
 
@@ -116,7 +116,7 @@ fn dotenv_vars(path: &Path) -> Result<Vars, ConfigError> {
     Ok(vars)
 }
 
-/// Every key in capitals with its default, in the order of the file.
+/// Every key in capitals with its default, in the order of the file; tables are no settings.
 pub(super) fn defaults() -> Result<Vec<(String, String)>, ConfigError> {
     let broken = |what: &dyn Display| ConfigError(format!("config.default.toml is broken: {what}."));
     let table: BTreeMap<String, toml::Spanned<toml::Value>> =
@@ -124,6 +124,7 @@ pub(super) fn defaults() -> Result<Vec<(String, String)>, ConfigError> {
     let mut rows: Vec<_> = table.into_iter().collect();
     rows.sort_by_key(|(_, value)| value.span().start);
     rows.into_iter()
+        .filter(|(_, value)| !value.get_ref().is_table())
         .map(|(key, value)| {
             let text = match value.into_inner() {
                 toml::Value::String(text) => text,

@@ -112,6 +112,7 @@ pub struct Problem {
         (name = "Charges", description = "Usage, its price and its payment in one transaction."),
         (name = "Holds", description = "Credits set aside for work whose cost is known only when it is done."),
         (name = "Limits", description = "How much may be spent in which window of time."),
+        (name = "Subscriptions", description = "Which plan they have, and what it lets them do."),
         (name = "Admin", description = "What operators ask."),
         (name = "Prices", description = "What models cost, in dollars and in credits, from when on, and why."),
         (name = "Sessions", description = "What they said, and what is remembered of it."),
@@ -201,7 +202,13 @@ fn complete_operation(method: &Method, operation: &mut Operation) {
     let keyed = (*method == Method::POST || *method == Method::PATCH || *method == Method::PUT)
         && !matches!(
             name.as_str(),
-            "noop" | "create_dev_token" | "put_local_file" | "get_quote" | "check_limits" | "verify_ledger"
+            "noop"
+                | "create_dev_token"
+                | "put_local_file"
+                | "get_quote"
+                | "check_limits"
+                | "check_entitlement"
+                | "verify_ledger"
         );
     parameters.push(
         header_parameter("X-Request-ID", "Taken, echoed, logged and put in errors; made when absent.", 128)
@@ -226,7 +233,7 @@ fn complete_operation(method: &Method, operation: &mut Operation) {
             "Not enough credits (`required`, `available`, `retryable`, `top_up_url`), or a spending limit denies it.",
         ),
         (403, !public, "Not the caller's to do."),
-        (404, in_path || !public, "There is no such user, transaction or price."),
+        (404, in_path || !public, "There is no such user, transaction, price or subscription."),
         (404, switchable, "The route is switched off by the settings."),
         (408, true, "The request took longer than `REQUEST_TIMEOUT_SECONDS`."),
         (409, keyed, "It conflicts with what is there."),

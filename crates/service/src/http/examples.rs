@@ -8,6 +8,7 @@ mod ledger;
 mod limits;
 mod prices;
 mod sessions;
+mod subscriptions;
 
 use serde_json::{Value, json};
 
@@ -48,7 +49,8 @@ pub fn answer(operation: &str) -> Option<Value> {
                 .or_else(|| files::answer(other))
                 .or_else(|| ledger::answer(other))
                 .or_else(|| limits::answer(other))
-                .or_else(|| prices::answer(other));
+                .or_else(|| prices::answer(other))
+                .or_else(|| subscriptions::answer(other));
         }
     })
 }

@@ -9,8 +9,10 @@ use crate::credits::{corrections, explain, grants_api as grants, holds_api as ho
 use crate::files::{api as files, direct, serve, upload};
 use crate::http::{ApiError, around, docs};
 use crate::limits::api as limits;
+use crate::plans::api as plans;
 use crate::prices::{api as prices, intake, quotes};
 use crate::sessions::{api as sessions, memory, messages, search};
+use crate::subscriptions::api as subscriptions;
 use crate::{
     credits::api as credits, live::api as live, ops, usage::api as usage, usage::batch, users::api as users,
 };
@@ -81,6 +83,15 @@ pub fn table() -> (Router<Arc<App>>, OpenApi) {
         .routes(routes!(files::download_file))
         .routes(routes!(direct::create_upload_url))
         .routes(routes!(direct::complete_upload))
+        .routes(routes!(plans::list_plans))
+        .routes(routes!(plans::get_entitlements))
+        .routes(routes!(plans::check_entitlement))
+        .routes(routes!(subscriptions::create_subscription))
+        .routes(routes!(subscriptions::get_current_subscription))
+        .routes(routes!(subscriptions::cancel_current_subscription))
+        .routes(routes!(subscriptions::get_subscription, subscriptions::set_subscription))
+        .routes(routes!(subscriptions::cancel_subscription))
+        .routes(routes!(subscriptions::resume_subscription))
         .routes(routes!(prices::list_prices))
         .routes(routes!(intake::import_prices))
         .routes(routes!(prices::get_price, prices::put_price))

@@ -64,6 +64,8 @@ pub enum Counter {
     Memories,
     /// Files.
     Files,
+    /// Subscriptions.
+    Subscriptions,
 }
 
 /// The ids that one writer may give out.
@@ -80,6 +82,7 @@ pub struct Ids {
     sessions: Block,
     memories: Block,
     files: Block,
+    subscriptions: Block,
 }
 
 impl Default for Ids {
@@ -92,6 +95,7 @@ impl Default for Ids {
             sessions: Block::new("sessions", SMALL_BLOCK),
             memories: Block::new("session_memories", SMALL_BLOCK),
             files: Block::new("files", SMALL_BLOCK),
+            subscriptions: Block::new("subscriptions", SMALL_BLOCK),
         }
     }
 }
@@ -103,6 +107,7 @@ impl Ids {
             Counter::Sessions => &mut self.sessions,
             Counter::Memories => &mut self.memories,
             Counter::Files => &mut self.files,
+            Counter::Subscriptions => &mut self.subscriptions,
         }
     }
 
@@ -118,6 +123,7 @@ impl Ids {
             (&mut self.sessions, edited(Counter::Sessions)),
             (&mut self.memories, edited(Counter::Memories)),
             (&mut self.files, edited(Counter::Files)),
+            (&mut self.subscriptions, edited(Counter::Subscriptions)),
         ]
         .into_iter()
         .filter_map(|(block, wanted)| {

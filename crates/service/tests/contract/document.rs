@@ -114,8 +114,15 @@ impl Faults {
             wanted.extend(["400", "413", "415"]);
         }
         if body.is_object()
-            && !["noop", "create_dev_token", "get_quote", "check_limits", "verify_ledger"]
-                .contains(&operation["operationId"].as_str().unwrap_or_default())
+            && ![
+                "noop",
+                "create_dev_token",
+                "get_quote",
+                "check_limits",
+                "check_entitlement",
+                "verify_ledger",
+            ]
+            .contains(&operation["operationId"].as_str().unwrap_or_default())
         {
             wanted.extend(["409", "422"]);
         }
@@ -190,6 +197,7 @@ async fn the_document_is_whole() {
         "create_charge",
         "create_hold",
         "capture_hold",
+        "create_subscription",
     ];
     for (_, _, operation) in document.operations() {
         let name = operation["operationId"].as_str().unwrap_or_default();

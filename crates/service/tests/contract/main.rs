@@ -31,6 +31,7 @@ mod search;
 mod service;
 mod sessions;
 mod stats;
+mod subscriptions;
 mod support;
 mod usage;
 mod users;

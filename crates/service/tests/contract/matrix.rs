@@ -5,7 +5,7 @@ use testkit::schema::Document;
 use testkit::{Actor, Answer, Engine, TestApp, both_engines};
 
 /// The routes that anybody may call.
-const PUBLIC: [&str; 9] = [
+const PUBLIC: [&str; 10] = [
     "get_root",
     "get_health",
     "get_live",
@@ -13,6 +13,7 @@ const PUBLIC: [&str; 9] = [
     "get_metrics",
     "create_dev_token",
     "get_auth_info",
+    "list_plans",
     // The signature in the address is the permission.
     "get_local_file",
     "put_local_file",
@@ -64,6 +65,7 @@ impl Owner {
         for _ in 0..5 {
             let _ = user.post(&user.own("/credits/holds"), json!({"amount": 10})).await.ok();
         }
+        let _ = user.post("/api/v1/subscriptions", json!({"plan_type": "free"})).await.ok();
         let session = crate::support::session(user).await;
         let message =
             user.post(&format!("{session}/messages"), json!({"role": "user", "content": "x"})).await.data();

@@ -1,0 +1,39 @@
+-- Plans and subscriptions.
+
+-- What a plan was when somebody could subscribe to it; never changed.
+CREATE TABLE plan_versions (
+  id         TEXT   NOT NULL PRIMARY KEY,           -- the plan's key and a hash of the definition
+  plan       TEXT   NOT NULL,
+  body       TEXT   NOT NULL,                       -- the definition as JSON
+  created_at INTEGER NOT NULL
+) STRICT;
+
+-- Which version of its plan a user has; none where it has subscribed to nothing.
+ALTER TABLE users ADD COLUMN plan_version TEXT;
+
+CREATE TABLE subscriptions (
+  id                   INTEGER PRIMARY KEY,
+  user_id              INTEGER NOT NULL,
+  plan                 TEXT   NOT NULL,
+  plan_version         TEXT   NOT NULL,
+  provider             TEXT   NOT NULL,             -- who says when it ends: free or manual
+  status               TEXT   NOT NULL,             -- active or canceled
+  anchor               INTEGER NOT NULL,                -- when period 0 begins or began
+  period               INTEGER NOT NULL,                -- the number of the current period
+  period_start         INTEGER NOT NULL,
+  period_end           INTEGER NOT NULL,
+  granted              INTEGER NOT NULL,               -- up to which period credits were given; -1 for none
+  ends_at              INTEGER,                         -- not renewed past it
+  cancel_at_period_end INTEGER NOT NULL DEFAULT 0,
+  canceled_at          INTEGER,
+  created_at           INTEGER NOT NULL,
+  updated_at           INTEGER NOT NULL
+) STRICT;
+
+-- A user has one subscription at a time, whatever many processes do at once.
+CREATE UNIQUE INDEX subscriptions_live ON subscriptions (user_id) WHERE status = 'active';
+CREATE INDEX subscriptions_user ON subscriptions (user_id, id);
+CREATE INDEX subscriptions_due ON subscriptions (period_end) WHERE status = 'active';
+CREATE INDEX subscriptions_ungranted ON subscriptions (id) WHERE status = 'active' AND granted < period;
+
+INSERT INTO counters (name, next) VALUES ('subscriptions', 1);

@@ -1,0 +1,239 @@
+//! Plans: the tables of `config.default.toml`, or those of `PLANS_FILE`.
+
+use super::source::{ConfigError, DEFAULTS, Reader};
+use super::value;
+use crate::credits::model::Rollover;
+use crate::plans::{FREE, Plan, Version};
+use kernel::{Credits, decimal};
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// The most plans.
+pub const PLANS_MAX: usize = 100;
+/// The most features of a plan.
+const FEATURES_MAX: usize = 100;
+/// The most that a plan costs, in hundredths.
+const CENTS_MAX: i64 = 99_999_999;
+/// The largest plans file.
+const FILE_MAX_BYTES: u64 = 1024 * 1024;
+const FILE_RULE: &str = "be a path of up to 1000 characters";
+
+/// What can be bought.
+#[derive(Debug, Clone, Default)]
+pub struct Catalogue {
+    /// Plans, the cheapest first.
+    pub plans: Vec<Arc<Version>>,
+}
+
+impl Catalogue {
+    /// The plan of that key, as it is sold now.
+    #[must_use]
+    pub fn plan(&self, key: &str) -> Option<&Arc<Version>> {
+        self.plans.iter().find(|version| version.plan.key == key)
+    }
+}
+
+#[derive(Deserialize)]
+struct Tables {
+    #[serde(default)]
+    plans: BTreeMap<String, PlanEntry>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PlanEntry {
+    name: String,
+    price_monthly: Number,
+    credits: Number,
+    #[serde(default)]
+    features: Vec<String>,
+    duration_days: u32,
+    #[serde(default)]
+    recommended: bool,
+    rollover: Option<RolloverEntry>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RolloverEntry {
+    max: Number,
+    days: u32,
+}
+
+/// A number as a text or an integer; a TOML float would round.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Number {
+    Text(String),
+    Integer(i64),
+}
+
+impl Number {
+    fn text(&self) -> String {
+        match self {
+            Self::Text(text) => text.trim().to_owned(),
+            Self::Integer(number) => number.to_string(),
+        }
+    }
+
+    fn cents(&self) -> Option<i64> {
+        decimal::parse(&self.text(), 2, CENTS_MAX, "999999.99").ok().filter(|cents| *cents >= 0)
+    }
+
+    fn micro(&self) -> Option<i64> {
+        decimal::parse(&self.text(), 6, Credits::MAX.micro(), "9000000000000")
+            .ok()
+            .filter(|micro| *micro >= 0)
+    }
+}
+
+pub(super) fn catalogue(reader: &mut Reader) -> Result<Catalogue, ConfigError> {
+    let file = reader.optional("PLANS_FILE", FILE_RULE, value::words::<1000>)?;
+    let (key, text) = match &file {
+        Some(path) => ("PLANS_FILE", read(path)?),
+        None => ("config.default.toml", DEFAULTS.to_owned()),
+    };
+    let broken = |rule: String| ConfigError::new(format!("{key}: {rule}."));
+    let tables: Tables = toml::from_str(&text).map_err(|error| broken(error.message().to_owned()))?;
+    checked(tables).map_err(broken)
+}
+
+fn read(path: &str) -> Result<String, ConfigError> {
+    let broken =
+        |why: String| ConfigError::new(format!("PLANS_FILE must be a file that can be read: {why}."));
+    let size = std::fs::metadata(path).map_err(|error| broken(error.to_string()))?.len();
+    if size > FILE_MAX_BYTES {
+        return Err(broken(format!("it is larger than {FILE_MAX_BYTES} bytes")));
+    }
+    std::fs::read_to_string(path).map_err(|error| broken(error.to_string()))
+}
+
+fn checked(tables: Tables) -> Result<Catalogue, String> {
+    if tables.plans.len() > PLANS_MAX {
+        return Err(format!("there must be at most {PLANS_MAX} plans"));
+    }
+    let mut plans = Vec::new();
+    for (key, entry) in tables.plans {
+        let named = |rule: &str| format!("plans.{key}.{rule}");
+        plans.push(Arc::new(Version::of(plan(&key, entry).map_err(|rule| named(&rule))?)));
+    }
+    plans.sort_by(|a, b| (a.plan.price_cents, &a.plan.key).cmp(&(b.plan.price_cents, &b.plan.key)));
+    if !plans.iter().any(|version| version.plan.key == FREE && version.plan.is_free()) {
+        return Err("there must be a plan `free` that costs nothing".to_owned());
+    }
+    Ok(Catalogue { plans })
+}
+
+fn plan(key: &str, entry: PlanEntry) -> Result<Plan, String> {
+    let rule = |field: &str, rule: &str| format!("{field} must be {rule}");
+    is_key(key)?;
+    let credits = |field: &str, number: &Number| {
+        number.micro().ok_or_else(|| rule(field, "0 to 9000000000000 with at most 6 decimal places"))
+    };
+    if entry.features.len() > FEATURES_MAX
+        || !entry.features.iter().all(|feature| value::words::<100>(feature).is_some())
+    {
+        return Err(rule("features", "at most 100 names of 1 to 100 characters"));
+    }
+    if !(1..=3650).contains(&entry.duration_days) {
+        return Err(rule("duration_days", "1 to 3650"));
+    }
+    let rollover = entry
+        .rollover
+        .map(|rollover| match rollover.max.micro() {
+            Some(max) if max > 0 && (1..=36_500).contains(&rollover.days) => {
+                Ok(Rollover { max, days: rollover.days.into() })
+            }
+            _ => Err(rule("rollover", "{ max = more than 0, days = 1 to 36500 }")),
+        })
+        .transpose()?;
+    Ok(Plan {
+        key: key.to_owned(),
+        name: value::words::<100>(&entry.name).ok_or_else(|| rule("name", "1 to 100 characters"))?,
+        price_cents: entry
+            .price_monthly
+            .cents()
+            .ok_or_else(|| rule("price_monthly", "0 to 999999.99 with at most 2 decimal places"))?,
+        credits: credits("credits", &entry.credits)?,
+        features: entry.features,
+        duration_days: entry.duration_days,
+        recommended: entry.recommended,
+        rollover,
+    })
+}
+
+fn is_key(key: &str) -> Result<(), String> {
+    let fits = (1..=50).contains(&key.len())
+        && key.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"_-".contains(&b));
+    if fits { Ok(()) } else { Err("its key must be 1 to 50 of a-z, 0-9, _ and -".to_owned()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Config, Origin};
+
+    fn load(tables: &str) -> Result<Catalogue, String> {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        std::fs::write(file.path(), tables).expect("written");
+        let path = file.path().display().to_string();
+        let find = |key: &str| match key {
+            "PLANS_FILE" if !tables.is_empty() => Some((path.clone(), Origin::Environment)),
+            _ => None,
+        };
+        Config::from_vars(find).map(|(config, _)| config.catalogue).map_err(|error| error.to_string())
+    }
+
+    const FREE_PLAN: &str = "[plans.free]\nname='Free'\nprice_monthly=0\ncredits=10\nduration_days=30\n";
+
+    #[test]
+    fn the_defaults_are_the_documented_catalogue() {
+        let catalogue = load("").expect("a catalogue");
+        let plans: Vec<_> = catalogue
+            .plans
+            .iter()
+            .map(|v| (v.plan.key.as_str(), v.plan.price_cents, v.plan.credits().to_string()))
+            .collect();
+        let wanted = [("free", 0, "1000"), ("pro", 2000, "10000"), ("enterprise", 10_000, "50000")];
+        assert_eq!(plans, wanted.map(|(key, cents, credits)| (key, cents, credits.to_owned())));
+        assert!(catalogue.plan("pro").is_some_and(|pro| pro.plan.recommended));
+    }
+
+    #[test]
+    fn what_breaks_a_rule_is_named() {
+        for (tables, refusal) in [
+            (
+                "[plans.pro]\nname='P'\nprice_monthly=1\ncredits=1\nduration_days=30\n",
+                "there must be a plan `free`",
+            ),
+            (
+                "[plans.free]\nname='F'\nprice_monthly='0.001'\ncredits=1\nduration_days=30\n",
+                "plans.free.price_monthly must be",
+            ),
+            (
+                "[plans.free]\nname='F'\nprice_monthly=0\ncredits='-1'\nduration_days=30\n",
+                "plans.free.credits must be",
+            ),
+            (
+                "[plans.free]\nname='F'\nprice_monthly=0\ncredits=1\nduration_days=0\n",
+                "plans.free.duration_days must be",
+            ),
+            (
+                "[plans.free]\nname='F'\nprice_monthly=0\ncredits=1\nduration_days=3\ncolour='red'\n",
+                "unknown field `colour`",
+            ),
+            (
+                "[plans.FREE]\nname='F'\nprice_monthly=0\ncredits=1\nduration_days=3\n",
+                "plans.FREE.its key must be",
+            ),
+            ("[plans.free]\nname='F'\nprice_monthly=0.5\ncredits=1\nduration_days=3\n", "PLANS_FILE: "),
+            (&format!("{FREE_PLAN}rollover={{max=0,days=1}}\n"), "plans.free.rollover must be"),
+            ("plans", "PLANS_FILE: "),
+        ] {
+            let refused = load(tables).expect_err(tables);
+            assert!(refused.contains(refusal), "{tables}: {refused}");
+        }
+        assert_eq!(load(FREE_PLAN).expect("a catalogue").plans.len(), 1);
+    }
+}

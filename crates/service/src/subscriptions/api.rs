@@ -1,0 +1,407 @@
+//! Routes of subscriptions: subscribe, read, set, cancel, resume.
+
+use super::change::{self, Begin};
+use super::model::{Provider, Subscription, SubscriptionStatus};
+use super::{edits, store};
+use crate::app::App;
+use crate::auth::grants::{Caller, CanReadUser, CanSetPlan, CanWriteUser, UserRef};
+use crate::http::envelope::bytes as to_bytes;
+use crate::http::input::Once;
+use crate::http::kept::{keep, key_is_used, replayed};
+use crate::http::{ApiError, Input, json};
+use crate::plans::api::PlanView;
+use crate::plans::{self, FREE, Version};
+use crate::users;
+use crate::users::api::{UserPath, refused, same_user};
+use crate::writer::{Command, WriteError};
+use axum::extract::State;
+use axum::response::Response;
+use kernel::{ExternalId, Text, Timestamp, UserKey};
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+use utoipa::ToSchema;
+
+/// A subscription as its reader sees it.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct SubscriptionView {
+    /// Its id.
+    #[schema(minimum = 1, maximum = 9_007_199_254_740_991_i64)]
+    id: i64,
+    /// Whose it is.
+    user_id: ExternalId,
+    /// The plan's key.
+    #[schema(max_length = 50)]
+    plan_type: String,
+    /// Which version of the plan.
+    #[schema(max_length = 63)]
+    plan_version: String,
+    /// Who says when it ends.
+    #[schema(inline)]
+    provider: Provider,
+    /// Where it stands.
+    #[schema(inline)]
+    status: SubscriptionStatus,
+    /// When the current period began.
+    current_period_start: Timestamp,
+    /// When it ends.
+    current_period_end: Timestamp,
+    /// When the subscription ends, where that is known.
+    ends_at: Option<Timestamp>,
+    /// Whether it ends with its period.
+    cancel_at_period_end: bool,
+    /// When somebody cancelled it.
+    canceled_at: Option<Timestamp>,
+    /// When it began.
+    created_at: Timestamp,
+}
+
+/// A subscription with its plan.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct SubscriptionAnswer {
+    /// Always true.
+    success: bool,
+    /// Always `success`.
+    #[schema(max_length = 20)]
+    status: &'static str,
+    /// One sentence for people.
+    #[schema(max_length = 300)]
+    message: &'static str,
+    /// When the answer was made.
+    timestamp: Timestamp,
+    /// The subscription.
+    subscription: SubscriptionView,
+    /// The same.
+    data: SubscriptionView,
+    /// Its plan, as it was when it began.
+    plan_config: PlanView,
+}
+
+fn answer(
+    message: &'static str,
+    user: &UserRef,
+    of: Subscription,
+    version: &Version,
+    now: Timestamp,
+) -> SubscriptionAnswer {
+    let view = SubscriptionView {
+        id: of.id,
+        user_id: user.auth0_id.clone(),
+        ends_at: if of.ends_with_period() { Some(of.period.end) } else { of.ends_at },
+        plan_type: of.plan,
+        plan_version: of.plan_version,
+        provider: of.provider,
+        status: of.status,
+        current_period_start: of.period.start,
+        current_period_end: of.period.end,
+        cancel_at_period_end: of.cancel_at_period_end,
+        canceled_at: of.canceled_at,
+        created_at: of.created_at,
+    };
+    SubscriptionAnswer {
+        success: true,
+        status: "success",
+        message,
+        timestamp: now,
+        subscription: view.clone(),
+        data: view,
+        plan_config: PlanView::from(&version.plan),
+    }
+}
+
+async fn shown(app: &App, message: &'static str, user: &UserRef) -> Result<SubscriptionAnswer, ApiError> {
+    let of = of(app, user).await?;
+    let version = plans::store::version(app, &of.plan_version).await?;
+    Ok(answer(message, user, of, &version, app.clock.now()))
+}
+
+/// The user's subscription, with whatever time asks of it done.
+async fn of(app: &App, user: &UserRef) -> Result<Subscription, ApiError> {
+    let none = || ApiError::not_found(format!("{} has no subscription", user.auth0_id));
+    let of = store::current(&app.db, user.row).await?.ok_or_else(none)?;
+    if of.status == SubscriptionStatus::Canceled || of.period.end > app.clock.now() {
+        return Ok(of);
+    }
+    change::turn(app, of).await.map_err(|error| refused(error, &user.auth0_id))?;
+    store::current(&app.db, user.row).await?.ok_or_else(none)
+}
+
+/// The caller's own user.
+async fn own(app: &App, caller: &Caller) -> Result<UserRef, ApiError> {
+    let Some(subject) = caller.subject() else {
+        return Err(ApiError::forbidden("A service key has no user of its own"));
+    };
+    let user = users::store::find(&app.db, subject).await?;
+    let user = user.ok_or_else(|| ApiError::user_not_found(subject.as_str()))?;
+    Ok(UserRef { row: user.id, auth0_id: user.auth0_id })
+}
+
+fn sold<'a>(app: &'a App, key: &str) -> Result<&'a Arc<Version>, ApiError> {
+    let catalogue = &app.config.catalogue;
+    let keys =
+        || catalogue.plans.iter().map(|version| version.plan.key.as_str()).collect::<Vec<_>>().join(", ");
+    catalogue
+        .plan(key)
+        .ok_or_else(|| ApiError::invalid(["body", "plan_type"], format!("must be one of {}", keys())))
+}
+
+fn not_begun(error: WriteError, user: &UserRef) -> ApiError {
+    match error {
+        WriteError::Refused(edits::INSERTED) => ApiError::conflict(
+            "Another subscription of the user began at the same time; look at it, and try again",
+        ),
+        other => refused(other, &user.auth0_id),
+    }
+}
+
+/// What to subscribe to.
+#[derive(Debug, Deserialize, ToSchema)]
+pub struct SubscribeRequest {
+    /// The plan's key.
+    plan_type: Text<1, 50>,
+    /// If there, the caller itself.
+    user_id: Option<UserKey>,
+}
+
+/// Subscribe to a plan
+///
+/// `free` begins at once; its periods are counted from when the user was made, and the welcome credits are those
+/// of the first. A plan that costs something is never given away: 503 while nothing can be paid for here; an admin
+/// sets such a plan for whoever pays by invoice. The fields come as JSON or as a query.
+#[utoipa::path(
+    post, path = "/api/v1/subscriptions", tag = "Subscriptions", operation_id = "create_subscription",
+    security(("bearer" = [])),
+    request_body(content = Option<SubscribeRequest>, example = json!({"plan_type": "free"})),
+    responses((status = 200, body = SubscriptionAnswer, description = "The subscription", links(
+        ("current" = (operation_id = "get_current_subscription")),
+    ))),
+)]
+pub async fn create_subscription(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Input { value, once }: Input<SubscribeRequest>,
+) -> Result<Response, ApiError> {
+    let user = own(&app, &caller).await?;
+    same_user(&user.auth0_id, user.row, value.user_id.as_ref(), "user_id")?;
+    let version = sold(&app, value.plan_type.as_str())?;
+    if version.plan.key != FREE {
+        let message = format!(
+            "The plan {} costs money, and payments are not set up (STRIPE_SECRET_KEY); an admin can set it",
+            version.plan.key
+        );
+        return Err(ApiError::unavailable(message, "a paid plan was asked for, and nothing can be paid for"));
+    }
+    let ticket = once.ticket(caller.principal.caller());
+    if key_is_used(&app, &ticket).await? {
+        return replayed(&app, ticket).await;
+    }
+    let before = store::current(&app.db, user.row).await?;
+    match before.filter(|of| of.status == SubscriptionStatus::Active && !of.is_over(app.clock.now())) {
+        Some(of) if of.provider == Provider::Manual => {
+            let message = format!("The plan {} is in force; it must be cancelled first", of.plan);
+            return Err(ApiError::conflict(message));
+        }
+        // It has it; a cancelled one goes on.
+        Some(of) if of.cancel_at_period_end => {
+            let edit = edits::set_end(&of, false, app.clock.now());
+            app.writer.execute(Command::Edit(edit)).await.map_err(|error| over(error, &user))?;
+        }
+        Some(_) => {}
+        None => {
+            let anchor = users::store::find(&app.db, &user.auth0_id).await?.map(|user| user.created_at);
+            let anchor = anchor.ok_or_else(|| ApiError::user_not_found(user.auth0_id.as_str()))?;
+            let begin = Begin { user: user.row, version, provider: Provider::Free, anchor, ends_at: None };
+            change::begin(&app, begin).await.map_err(|error| not_begun(error, &user))?;
+        }
+    }
+    let answer = shown(&app, "Subscription is in force", &user).await?;
+    keep(&app, ticket, to_bytes(&answer)).await
+}
+
+/// Read the caller's subscription
+///
+/// 404 when it has none; one that is over is shown as `canceled`.
+#[utoipa::path(
+    get, path = "/api/v1/subscriptions/current", tag = "Subscriptions", operation_id = "get_current_subscription",
+    security(("bearer" = [])),
+    responses((status = 200, body = SubscriptionAnswer, description = "The subscription")),
+)]
+pub async fn get_current_subscription(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+) -> Result<Response, ApiError> {
+    let user = own(&app, &caller).await?;
+    Ok(json(&shown(&app, "Subscription retrieved successfully", &user).await?))
+}
+
+/// Read a user's subscription
+///
+/// 404 when it has none; one that is over is shown as `canceled`.
+#[utoipa::path(
+    get, path = "/api/v1/users/{user_id}/subscription", tag = "Subscriptions", operation_id = "get_subscription",
+    params(UserPath), security(("bearer" = []), ("service_key" = ["users:read"])),
+    responses((status = 200, body = SubscriptionAnswer, description = "The subscription")),
+)]
+pub async fn get_subscription(State(app): State<Arc<App>>, on: CanReadUser) -> Result<Response, ApiError> {
+    Ok(json(&shown(&app, "Subscription retrieved successfully", &on.user).await?))
+}
+
+/// Which plan a user is to have, and until when.
+#[derive(Debug, Deserialize, ToSchema)]
+pub struct SetSubscriptionRequest {
+    /// The plan's key.
+    plan_type: Text<1, 50>,
+    /// When its first period begins: now when absent, and not in the future.
+    period_start: Option<Timestamp>,
+    /// When it ends; it is renewed for ever when absent.
+    ends_at: Option<Timestamp>,
+    /// If there, the user of the path.
+    user_id: Option<UserKey>,
+}
+
+/// Set a user's plan and period
+///
+/// For customers who pay by invoice, or not at all. It begins at once, in the place of the subscription before it, and gives the
+/// current period's credits; credits of the one before stay until their own end. Needs a service key with
+/// `users:write` and `credits:grant`, or an admin.
+#[utoipa::path(
+    put, path = "/api/v1/users/{user_id}/subscription", tag = "Subscriptions", operation_id = "set_subscription",
+    params(UserPath), security(("bearer" = []), ("service_key" = ["users:write", "credits:grant"])),
+    request_body(content = SetSubscriptionRequest, example = json!({"plan_type": "enterprise", "ends_at": "2099-12-31T00:00:00Z"})),
+    responses((status = 200, body = SubscriptionAnswer, description = "The subscription")),
+)]
+pub async fn set_subscription(
+    State(app): State<Arc<App>>,
+    on: CanSetPlan,
+    Input { value, once }: Input<SetSubscriptionRequest>,
+) -> Result<Response, ApiError> {
+    same_user(&on.user.auth0_id, on.user.row, value.user_id.as_ref(), "user_id")?;
+    let version = sold(&app, value.plan_type.as_str())?;
+    let now = app.clock.now();
+    let anchor = value.period_start.unwrap_or(now);
+    if anchor > now {
+        return Err(ApiError::invalid(["body", "period_start"], "must not be in the future"));
+    }
+    if value.ends_at.is_some_and(|end| end <= now) {
+        return Err(ApiError::invalid(["body", "ends_at"], "must be in the future"));
+    }
+    let ticket = once.ticket(on.caller.principal.caller());
+    if key_is_used(&app, &ticket).await? {
+        return replayed(&app, ticket).await;
+    }
+    let begin =
+        Begin { user: on.user.row, version, provider: Provider::Manual, anchor, ends_at: value.ends_at };
+    change::begin(&app, begin).await.map_err(|error| not_begun(error, &on.user))?;
+    let answer = shown(&app, "Subscription is in force", &on.user).await?;
+    keep(&app, ticket, to_bytes(&answer)).await
+}
+
+/// When a subscription is to end.
+#[derive(Debug, Deserialize, ToSchema)]
+pub struct CancelRequest {
+    /// With its period, which is the default, or at once.
+    at_period_end: Option<bool>,
+    /// If there, the user itself.
+    user_id: Option<UserKey>,
+}
+
+/// Cancel the caller's subscription
+///
+/// With its period, or at once with `"at_period_end": false`. Credits stay until their own end.
+#[utoipa::path(
+    post, path = "/api/v1/subscriptions/cancel", tag = "Subscriptions", operation_id = "cancel_current_subscription",
+    security(("bearer" = [])),
+    request_body(content = Option<CancelRequest>, example = json!({"at_period_end": true})),
+    responses((status = 200, body = SubscriptionAnswer, description = "The subscription as it now stands")),
+)]
+pub async fn cancel_current_subscription(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Input { value, once }: Input<CancelRequest>,
+) -> Result<Response, ApiError> {
+    let user = own(&app, &caller).await?;
+    end(&app, &user, &caller, value, once).await
+}
+
+/// Cancel a user's subscription
+///
+/// With its period, or at once with `"at_period_end": false`. Credits stay until their own end.
+#[utoipa::path(
+    post, path = "/api/v1/users/{user_id}/subscription/cancel", tag = "Subscriptions", operation_id = "cancel_subscription",
+    params(UserPath), security(("bearer" = []), ("service_key" = ["users:write"])),
+    request_body(content = Option<CancelRequest>, example = json!({"at_period_end": true})),
+    responses((status = 200, body = SubscriptionAnswer, description = "The subscription as it now stands")),
+)]
+pub async fn cancel_subscription(
+    State(app): State<Arc<App>>,
+    on: CanWriteUser,
+    Input { value, once }: Input<CancelRequest>,
+) -> Result<Response, ApiError> {
+    end(&app, &on.user, &on.caller, value, once).await
+}
+
+async fn end(
+    app: &App,
+    user: &UserRef,
+    caller: &Caller,
+    value: CancelRequest,
+    once: Once,
+) -> Result<Response, ApiError> {
+    same_user(&user.auth0_id, user.row, value.user_id.as_ref(), "user_id")?;
+    let now = app.clock.now();
+    set(app, user, caller, once, "Subscription cancelled", |of| match value.at_period_end {
+        Some(false) => edits::cancel(of, now),
+        _ => edits::set_end(of, true, now),
+    })
+    .await
+}
+
+/// Take a cancellation back
+///
+/// As long as the subscription's period lasts; 409 afterwards.
+#[utoipa::path(
+    post, path = "/api/v1/users/{user_id}/subscription/resume", tag = "Subscriptions", operation_id = "resume_subscription",
+    params(UserPath), security(("bearer" = []), ("service_key" = ["users:write"])),
+    request_body(content = Option<ResumeRequest>, example = json!({})),
+    responses((status = 200, body = SubscriptionAnswer, description = "The subscription as it now stands")),
+)]
+pub async fn resume_subscription(
+    State(app): State<Arc<App>>,
+    on: CanWriteUser,
+    Input { value, once }: Input<ResumeRequest>,
+) -> Result<Response, ApiError> {
+    same_user(&on.user.auth0_id, on.user.row, value.user_id.as_ref(), "user_id")?;
+    let now = app.clock.now();
+    set(&app, &on.user, &on.caller, once, "Subscription resumed", |of| edits::set_end(of, false, now)).await
+}
+
+/// Nothing but whose it is.
+#[derive(Debug, Deserialize, ToSchema)]
+pub struct ResumeRequest {
+    /// If there, the user of the path.
+    user_id: Option<UserKey>,
+}
+
+async fn set(
+    app: &App,
+    user: &UserRef,
+    caller: &Caller,
+    once: Once,
+    message: &'static str,
+    edit: impl Fn(&Subscription) -> crate::writer::Edit,
+) -> Result<Response, ApiError> {
+    let ticket = once.ticket(caller.principal.caller());
+    if key_is_used(app, &ticket).await? {
+        return replayed(app, ticket).await;
+    }
+    let of = of(app, user).await?;
+    app.writer.execute(Command::Edit(edit(&of))).await.map_err(|error| over(error, user))?;
+    let answer = shown(app, message, user).await?;
+    keep(app, ticket, to_bytes(&answer)).await
+}
+
+fn over(error: WriteError, user: &UserRef) -> ApiError {
+    match error {
+        WriteError::Refused(_) => ApiError::conflict("The subscription is over"),
+        other => refused(other, &user.auth0_id),
+    }
+}

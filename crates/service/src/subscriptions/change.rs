@@ -1,0 +1,138 @@
+//! Beginning a subscription, turning its periods, and giving each period's credits once.
+//!
+//! A period is written down first and its credits are given then; `granted` says up to which period
+//! that was done. Whatever breaks off in between is found by it, and the grant's reference keeps it from
+//! being given twice.
+
+use super::model::{Provider, Subscription, SubscriptionStatus};
+use super::period::Period;
+use super::{edits, store};
+use crate::app::App;
+use crate::credits::Rejection;
+use crate::credits::ledger::{Issue, LedgerCommand, Note};
+use crate::credits::model::{EntryKind, Origin, Source};
+use crate::db::DbError;
+use crate::plans::{self, Version};
+use crate::writer::{Command, Done, WriteError};
+use kernel::{Credits, Timestamp, UserRowId};
+
+/// What to begin.
+#[derive(Debug, Clone, Copy)]
+pub struct Begin<'a> {
+    /// For whom.
+    pub user: UserRowId,
+    /// Which plan.
+    pub version: &'a Version,
+    /// Who says when it ends.
+    pub provider: Provider,
+    /// When its periods begin.
+    pub anchor: Timestamp,
+    /// It is not renewed past it.
+    pub ends_at: Option<Timestamp>,
+}
+
+/// Begins a subscription in the place of the one before it, and gives its first credits.
+///
+/// # Errors
+/// [`WriteError::Refused`] where another one began at the same time.
+pub async fn begin(app: &App, begin: Begin<'_>) -> Result<Subscription, WriteError> {
+    let now = app.clock.now();
+    let mut new = Subscription {
+        id: 0,
+        user: begin.user,
+        plan: begin.version.plan.key.clone(),
+        plan_version: begin.version.id.clone(),
+        provider: begin.provider,
+        status: SubscriptionStatus::Active,
+        anchor: begin.anchor,
+        period: period(begin.anchor, begin.version, begin.ends_at, now),
+        granted: -1,
+        ends_at: begin.ends_at,
+        cancel_at_period_end: false,
+        canceled_at: None,
+        created_at: now,
+        updated_at: now,
+    };
+    if let Done::Edited(Some(id)) = app.writer.execute(Command::Edit(edits::begin(&new, now))).await? {
+        new.id = id;
+    }
+    give(app, &new, begin.version).await?;
+    Ok(new)
+}
+
+/// The period at `now`, cut off where the subscription ends.
+fn period(anchor: Timestamp, version: &Version, ends_at: Option<Timestamp>, now: Timestamp) -> Period {
+    let period = Period::at(anchor, version.plan.duration_days, now);
+    Period { end: ends_at.map_or(period.end, |end| end.min(period.end)), ..period }
+}
+
+/// Does what time asks of a subscription: it ends, or turns to the period that it is in now.
+///
+/// # Errors
+/// [`WriteError`]; what was begun is finished the next time.
+pub async fn turn(app: &App, mut of: Subscription) -> Result<(), WriteError> {
+    let now = app.clock.now();
+    if of.period.end <= now {
+        if of.is_over(now) {
+            return unless_done(app.writer.execute(Command::Edit(edits::cancel(&of, now))).await);
+        }
+        let version = version(app, &of).await?;
+        let next = period(of.anchor, &version, of.ends_at, now);
+        unless_done(app.writer.execute(Command::Edit(edits::renew(&of, next, now))).await)?;
+        of.period = next;
+    }
+    if of.granted < of.period.n {
+        let version = version(app, &of).await?;
+        give(app, &of, &version).await?;
+    }
+    Ok(())
+}
+
+async fn version(app: &App, of: &Subscription) -> Result<std::sync::Arc<Version>, WriteError> {
+    plans::store::version(app, &of.plan_version).await.map_err(|error| match error {
+        DbError::Internal(why) => WriteError::Internal(why),
+        other => WriteError::Unavailable(other.to_string()),
+    })
+}
+
+/// Another process may have done the same a moment ago.
+fn unless_done(done: Result<Done, WriteError>) -> Result<(), WriteError> {
+    match done {
+        Ok(_) | Err(WriteError::Refused(_)) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Gives the credits of its current period, once, and notes that.
+async fn give(app: &App, of: &Subscription, version: &Version) -> Result<(), WriteError> {
+    let plan = &version.plan;
+    let unavailable = |error: DbError| WriteError::Unavailable(error.to_string());
+    // The welcome credits are those of the first free period.
+    let welcomed = of.provider == Provider::Free
+        && of.period.n == 0
+        && store::was_welcomed(&app.db, of.user).await.map_err(unavailable)?;
+    if plan.credits() > Credits::ZERO && !welcomed && of.period.end > app.clock.now() {
+        let issue = Issue {
+            kind: EntryKind::Grant,
+            amount: plan.credits(),
+            source: Source::Plan,
+            priority: 0,
+            effective_at: None,
+            expires_at: Some(of.period.end),
+            scope: None,
+            rollover: plan.rollover,
+            reference_id: Some(of.reference(of.period.n)),
+            note: Note {
+                description: Some(format!("Plan {}, period {}", plan.name, of.period.n + 1)),
+                origin: Origin { actor: "system".to_owned(), ..Origin::default() },
+                ..Note::default()
+            },
+        };
+        match app.writer.execute(Command::Ledger(of.user, LedgerCommand::Issue(issue))).await {
+            // The period's credits were given under the plan that the user had then.
+            Ok(_) | Err(WriteError::Credits(Rejection::ReferenceTaken { .. })) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    app.writer.execute(Command::Edit(edits::granted(of))).await.map(drop)
+}

@@ -1,0 +1,85 @@
+//! What is written of subscriptions: each change with the user's plan, in one transaction.
+
+use super::model::Subscription;
+use super::period::Period;
+use crate::db::Value;
+use crate::writer::{Counter, Edit, Statement};
+use kernel::{Timestamp, UserRowId};
+
+/// Writes into the user's row what its subscriptions say.
+fn project(user: UserRowId) -> Statement {
+    let sql = "UPDATE users SET \
+        plan = COALESCE((SELECT s.plan FROM subscriptions s WHERE s.user_id = users.id AND s.status = 'active'), 'free'), \
+        plan_version = (SELECT s.plan_version FROM subscriptions s WHERE s.user_id = users.id AND s.status = 'active'), \
+        subscription_status = COALESCE((SELECT CASE s.provider WHEN 'free' THEN 'free' ELSE s.status END \
+            FROM subscriptions s WHERE s.user_id = users.id AND s.status = 'active'), 'free') WHERE id = $1";
+    Statement::one(sql, vec![user.0.into()])
+}
+
+fn end(user: UserRowId, now: Timestamp) -> Statement {
+    let sql = "UPDATE subscriptions SET status = 'canceled', canceled_at = COALESCE(canceled_at, $2), updated_at = $2 \
+        WHERE user_id = $1 AND status = 'active'";
+    Statement::any(sql, vec![user.0.into(), now.micros().into()])
+}
+
+/// Which statement of [`begin`] finds that somebody else was there first, or that the user is gone.
+pub const INSERTED: usize = 1;
+
+/// Begins a subscription in the place of the one before it.
+#[must_use]
+pub fn begin(new: &Subscription, now: Timestamp) -> Edit {
+    let insert = "INSERT INTO subscriptions (id, user_id, plan, plan_version, provider, status, anchor, period, \
+        period_start, period_end, granted, ends_at, cancel_at_period_end, created_at, updated_at) \
+        SELECT $1, a.user_id, $2, $3, $4, 'active', $5, $6, $7, $8, -1, $9, 0, $10, $10 FROM credit_accounts a \
+        WHERE a.user_id = $11 AND NOT a.closed ON CONFLICT DO NOTHING";
+    let values = vec![
+        Value::Fresh,
+        new.plan.as_str().into(),
+        new.plan_version.as_str().into(),
+        new.provider.as_str().into(),
+        new.anchor.micros().into(),
+        new.period.n.into(),
+        new.period.start.micros().into(),
+        new.period.end.micros().into(),
+        new.ends_at.map(Timestamp::micros).into(),
+        now.micros().into(),
+        new.user.0.into(),
+    ];
+    let statements = vec![end(new.user, now), Statement::one(insert, values), project(new.user)];
+    Edit { user: new.user, fresh: Some(Counter::Subscriptions), statements }
+}
+
+/// Turns to the next period; statement 0 finds that somebody else did.
+#[must_use]
+pub fn renew(of: &Subscription, next: Period, now: Timestamp) -> Edit {
+    let sql = "UPDATE subscriptions SET period = $3, period_start = $4, period_end = $5, updated_at = $6 \
+        WHERE id = $1 AND period = $2 AND status = 'active'";
+    let values = [of.id, of.period.n, next.n, next.start.micros(), next.end.micros(), now.micros()];
+    Edit::new(of.user, vec![Statement::one(sql, values.map(Value::from).to_vec())])
+}
+
+/// Notes that the credits of its period were given.
+#[must_use]
+pub fn granted(of: &Subscription) -> Edit {
+    let sql = "UPDATE subscriptions SET granted = $2 WHERE id = $1 AND granted < $2";
+    Edit::new(of.user, vec![Statement::any(sql, vec![of.id.into(), of.period.n.into()])])
+}
+
+/// Says whether it ends with its period; statement 0 finds it over.
+#[must_use]
+pub fn set_end(of: &Subscription, cancel: bool, now: Timestamp) -> Edit {
+    let sql = "UPDATE subscriptions SET cancel_at_period_end = $2, canceled_at = $3, updated_at = $4 \
+        WHERE id = $1 AND status = 'active'";
+    let canceled_at = cancel.then(|| of.canceled_at.unwrap_or(now).micros());
+    let values = vec![of.id.into(), i64::from(cancel).into(), canceled_at.into(), now.micros().into()];
+    Edit::new(of.user, vec![Statement::one(sql, values)])
+}
+
+/// Ends it at once; statement 0 finds it over.
+#[must_use]
+pub fn cancel(of: &Subscription, now: Timestamp) -> Edit {
+    let sql = "UPDATE subscriptions SET status = 'canceled', canceled_at = COALESCE(canceled_at, $2), updated_at = $2 \
+        WHERE id = $1 AND status = 'active'";
+    let end = Statement::one(sql, vec![of.id.into(), now.micros().into()]);
+    Edit::new(of.user, vec![end, project(of.user)])
+}

@@ -1,0 +1,42 @@
+//! Reading subscriptions.
+
+use super::model::{Subscription, subscription_columns};
+use crate::db::{Db, DbError};
+use kernel::{Timestamp, UserRowId};
+
+/// The subscription of a user: the one in force, or else the last one.
+///
+/// # Errors
+/// [`DbError`].
+pub async fn current(db: &Db, user: UserRowId) -> Result<Option<Subscription>, DbError> {
+    let sql = concat!(
+        "SELECT ",
+        subscription_columns!(),
+        " FROM subscriptions s WHERE s.user_id = $1 \
+         ORDER BY CASE s.status WHEN 'active' THEN 0 ELSE 1 END, s.updated_at DESC, s.id DESC LIMIT 1"
+    );
+    db.find(sql, &[user.0.into()]).await
+}
+
+/// Subscriptions of live users whose period is over, or whose period's credits were not given.
+///
+/// # Errors
+/// [`DbError`].
+pub async fn due(db: &Db, now: Timestamp, after: i64, limit: i64) -> Result<Vec<Subscription>, DbError> {
+    let sql = concat!(
+        "SELECT ",
+        subscription_columns!(),
+        " FROM subscriptions s JOIN users u ON u.id = s.user_id WHERE s.status = 'active' \
+         AND (s.period_end <= $1 OR s.granted < s.period) AND u.deleted_at IS NULL AND s.id > $2 ORDER BY s.id LIMIT $3"
+    );
+    db.query(sql, vec![now.micros().into(), after.into(), limit.into()]).await
+}
+
+/// Whether the user was given welcome credits, which are those of its first free period.
+///
+/// # Errors
+/// [`DbError`].
+pub async fn was_welcomed(db: &Db, user: UserRowId) -> Result<bool, DbError> {
+    let sql = "SELECT CAST(1 AS BIGINT) FROM credit_grants WHERE user_id = $1 AND source = 'signup' LIMIT 1";
+    Ok(db.find::<i64>(sql, &[user.0.into()]).await?.is_some())
+}
