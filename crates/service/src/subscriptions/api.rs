@@ -1,7 +1,7 @@
 //! Routes of subscriptions: subscribe, read, set, cancel, resume.
 
 use super::change::{self, Begin};
-use super::model::{Provider, Subscription, SubscriptionStatus};
+use super::model::{Subscription, SubscriptionProvider, SubscriptionStatus};
 use super::{edits, store};
 use crate::app::App;
 use crate::auth::grants::{Caller, CanReadUser, CanSetPlan, CanWriteUser, UserRef};
@@ -36,10 +36,8 @@ pub struct SubscriptionView {
     #[schema(max_length = 63)]
     plan_version: String,
     /// Who says when it ends.
-    #[schema(inline)]
-    provider: Provider,
+    provider: SubscriptionProvider,
     /// Where it stands.
-    #[schema(inline)]
     status: SubscriptionStatus,
     /// When the current period began.
     current_period_start: Timestamp,
@@ -196,7 +194,7 @@ pub async fn create_subscription(
     }
     let before = store::current(&app.db, user.row).await?;
     match before.filter(|of| of.status == SubscriptionStatus::Active && !of.is_over(app.clock.now())) {
-        Some(of) if of.provider == Provider::Manual => {
+        Some(of) if of.provider == SubscriptionProvider::Manual => {
             let message = format!("The plan {} is in force; it must be cancelled first", of.plan);
             return Err(ApiError::conflict(message));
         }
@@ -209,7 +207,13 @@ pub async fn create_subscription(
         None => {
             let anchor = users::store::find(&app.db, &user.auth0_id).await?.map(|user| user.created_at);
             let anchor = anchor.ok_or_else(|| ApiError::user_not_found(user.auth0_id.as_str()))?;
-            let begin = Begin { user: user.row, version, provider: Provider::Free, anchor, ends_at: None };
+            let begin = Begin {
+                user: user.row,
+                version,
+                provider: SubscriptionProvider::Free,
+                anchor,
+                ends_at: None,
+            };
             change::begin(&app, begin).await.map_err(|error| not_begun(error, &user))?;
         }
     }
@@ -288,8 +292,13 @@ pub async fn set_subscription(
     if key_is_used(&app, &ticket).await? {
         return replayed(&app, ticket).await;
     }
-    let begin =
-        Begin { user: on.user.row, version, provider: Provider::Manual, anchor, ends_at: value.ends_at };
+    let begin = Begin {
+        user: on.user.row,
+        version,
+        provider: SubscriptionProvider::Manual,
+        anchor,
+        ends_at: value.ends_at,
+    };
     change::begin(&app, begin).await.map_err(|error| not_begun(error, &on.user))?;
     let answer = shown(&app, "Subscription is in force", &on.user).await?;
     keep(&app, ticket, to_bytes(&answer)).await

@@ -4,7 +4,7 @@
 //! that was done. Whatever breaks off in between is found by it, and the grant's reference keeps it from
 //! being given twice.
 
-use super::model::{Provider, Subscription, SubscriptionStatus};
+use super::model::{Subscription, SubscriptionProvider, SubscriptionStatus};
 use super::period::Period;
 use super::{edits, store};
 use crate::app::App;
@@ -24,7 +24,7 @@ pub struct Begin<'a> {
     /// Which plan.
     pub version: &'a Version,
     /// Who says when it ends.
-    pub provider: Provider,
+    pub provider: SubscriptionProvider,
     /// When its periods begin.
     pub anchor: Timestamp,
     /// It is not renewed past it.
@@ -108,7 +108,7 @@ async fn give(app: &App, of: &Subscription, version: &Version) -> Result<(), Wri
     let plan = &version.plan;
     let unavailable = |error: DbError| WriteError::Unavailable(error.to_string());
     // The welcome credits are those of the first free period.
-    let welcomed = of.provider == Provider::Free
+    let welcomed = of.provider == SubscriptionProvider::Free
         && of.period.n == 0
         && store::was_welcomed(&app.db, of.user).await.map_err(unavailable)?;
     if plan.credits() > Credits::ZERO && !welcomed && of.period.end > app.clock.now() {

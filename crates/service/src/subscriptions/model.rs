@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 
 words! {
     /// Who says when a subscription ends.
-    Provider {
+    SubscriptionProvider {
         /// The user, who pays nothing.
         Free = "free",
         /// An admin, whose customer pays by invoice or not at all.
@@ -40,7 +40,7 @@ pub struct Subscription {
     /// Which version of it.
     pub plan_version: String,
     /// Who says when it ends.
-    pub provider: Provider,
+    pub provider: SubscriptionProvider,
     /// Where it stands.
     pub status: SubscriptionStatus,
     /// When period 0 began.
@@ -79,8 +79,8 @@ impl Subscription {
     pub fn reference(&self, n: i64) -> String {
         match self.provider {
             // Its periods are counted from the user's own beginning: whoever comes back gets none twice.
-            Provider::Free => format!("plan:free:{n}"),
-            Provider::Manual => format!("subscription:{}:{n}", self.id),
+            SubscriptionProvider::Free => format!("plan:free:{n}"),
+            SubscriptionProvider::Manual => format!("subscription:{}:{n}", self.id),
         }
     }
 }
