@@ -1,8 +1,9 @@
 //! Routes of subscriptions: subscribe, read, set, cancel, resume.
 
 use super::change::{self, Begin};
+use super::edits::{self, Replaces};
 use super::model::{Subscription, SubscriptionProvider, SubscriptionStatus};
-use super::{edits, store};
+use super::store;
 use crate::app::App;
 use crate::auth::grants::{Caller, CanReadUser, CanSetPlan, CanWriteUser, UserRef};
 use crate::http::envelope::bytes as to_bytes;
@@ -47,6 +48,9 @@ pub struct SubscriptionView {
     ends_at: Option<Timestamp>,
     /// Whether it ends with its period.
     cancel_at_period_end: bool,
+    /// Which version of a plan it becomes when its period ends.
+    #[schema(max_length = 63)]
+    next_plan_version: Option<String>,
     /// When somebody cancelled it.
     canceled_at: Option<Timestamp>,
     /// When it began.
@@ -92,6 +96,7 @@ fn answer(
         current_period_start: of.period.start,
         current_period_end: of.period.end,
         cancel_at_period_end: of.cancel_at_period_end,
+        next_plan_version: of.next_plan_version,
         canceled_at: of.canceled_at,
         created_at: of.created_at,
     };
@@ -113,14 +118,21 @@ async fn shown(app: &App, message: &'static str, user: &UserRef) -> Result<Subsc
 }
 
 /// The user's subscription, with whatever time asks of it done.
-async fn of(app: &App, user: &UserRef) -> Result<Subscription, ApiError> {
-    let none = || ApiError::not_found(format!("{} has no subscription", user.auth0_id));
-    let of = store::current(&app.db, user.row).await?.ok_or_else(none)?;
-    if of.status == SubscriptionStatus::Canceled || of.period.end > app.clock.now() {
-        return Ok(of);
+async fn standing(app: &App, user: &UserRef) -> Result<Option<Subscription>, ApiError> {
+    let found = store::current(&app.db, user.row).await?;
+    match found {
+        Some(of) if of.status == SubscriptionStatus::Active && of.period.end <= app.clock.now() => {
+            change::turn(app, of).await.map_err(|error| refused(error, &user.auth0_id))?;
+            Ok(store::current(&app.db, user.row).await?)
+        }
+        found => Ok(found),
     }
-    change::turn(app, of).await.map_err(|error| refused(error, &user.auth0_id))?;
-    store::current(&app.db, user.row).await?.ok_or_else(none)
+}
+
+/// The same, where it must be there.
+async fn of(app: &App, user: &UserRef) -> Result<Subscription, ApiError> {
+    let found = standing(app, user).await?;
+    found.ok_or_else(|| ApiError::not_found(format!("{} has no subscription", user.auth0_id)))
 }
 
 /// The caller's own user.
@@ -144,7 +156,7 @@ fn sold<'a>(app: &'a App, key: &str) -> Result<&'a Arc<Version>, ApiError> {
 
 fn not_begun(error: WriteError, user: &UserRef) -> ApiError {
     match error {
-        WriteError::Refused(edits::INSERTED) => ApiError::conflict(
+        WriteError::Refused(_) => ApiError::conflict(
             "Another subscription of the user began at the same time; look at it, and try again",
         ),
         other => refused(other, &user.auth0_id),
@@ -192,8 +204,8 @@ pub async fn create_subscription(
     if key_is_used(&app, &ticket).await? {
         return replayed(&app, ticket).await;
     }
-    let before = store::current(&app.db, user.row).await?;
-    match before.filter(|of| of.status == SubscriptionStatus::Active && !of.is_over(app.clock.now())) {
+    let before = standing(&app, &user).await?;
+    match before.filter(|of| of.status == SubscriptionStatus::Active) {
         Some(of) if of.provider == SubscriptionProvider::Manual => {
             let message = format!("The plan {} is in force; it must be cancelled first", of.plan);
             return Err(ApiError::conflict(message));
@@ -207,14 +219,13 @@ pub async fn create_subscription(
         None => {
             let anchor = users::store::find(&app.db, &user.auth0_id).await?.map(|user| user.created_at);
             let anchor = anchor.ok_or_else(|| ApiError::user_not_found(user.auth0_id.as_str()))?;
-            let begin = Begin {
-                user: user.row,
-                version,
-                provider: SubscriptionProvider::Free,
-                anchor,
-                ends_at: None,
-            };
-            change::begin(&app, begin).await.map_err(|error| not_begun(error, &user))?;
+            let (provider, replaces) = (SubscriptionProvider::Free, Replaces::Nothing);
+            let begin = Begin { user: user.row, version, provider, anchor, ends_at: None, replaces };
+            match change::begin(&app, begin).await {
+                // Another request of the user began one a moment ago, and that is shown.
+                Ok(_) | Err(WriteError::Refused(_)) => {}
+                Err(error) => return Err(refused(error, &user.auth0_id)),
+            }
         }
     }
     let answer = shown(&app, "Subscription is in force", &user).await?;
@@ -258,6 +269,8 @@ pub struct SetSubscriptionRequest {
     period_start: Option<Timestamp>,
     /// When it ends; it is renewed for ever when absent.
     ends_at: Option<Timestamp>,
+    /// Whether the subscription in force becomes it only when its period ends; false when absent.
+    at_period_end: Option<bool>,
     /// If there, the user of the path.
     user_id: Option<UserKey>,
 }
@@ -265,7 +278,8 @@ pub struct SetSubscriptionRequest {
 /// Set a user's plan and period
 ///
 /// For customers who pay by invoice, or not at all. It begins at once, in the place of the subscription before it, and gives the
-/// current period's credits; credits of the one before stay until their own end. Needs a service key with
+/// current period's credits; credits of the one before stay until their own end. With `at_period_end` the subscription
+/// in force goes on, and becomes the plan when its period ends. Needs a service key with
 /// `users:write` and `credits:grant`, or an admin.
 #[utoipa::path(
     put, path = "/api/v1/users/{user_id}/subscription", tag = "Subscriptions", operation_id = "set_subscription",
@@ -288,18 +302,26 @@ pub async fn set_subscription(
     if value.ends_at.is_some_and(|end| end <= now) {
         return Err(ApiError::invalid(["body", "ends_at"], "must be in the future"));
     }
+    for (field, given) in
+        [("period_start", value.period_start.is_some()), ("ends_at", value.ends_at.is_some())]
+    {
+        if given && value.at_period_end == Some(true) {
+            return Err(ApiError::invalid(["body", field], "must be absent where at_period_end is true"));
+        }
+    }
     let ticket = once.ticket(on.caller.principal.caller());
     if key_is_used(&app, &ticket).await? {
         return replayed(&app, ticket).await;
     }
-    let begin = Begin {
-        user: on.user.row,
-        version,
-        provider: SubscriptionProvider::Manual,
-        anchor,
-        ends_at: value.ends_at,
-    };
-    change::begin(&app, begin).await.map_err(|error| not_begun(error, &on.user))?;
+    if value.at_period_end == Some(true) {
+        let of = of(&app, &on.user).await?;
+        let edit = edits::set_next(&of, &version.id, now);
+        app.writer.execute(Command::Edit(edit)).await.map_err(|error| over(error, &on.user))?;
+    } else {
+        let (user, provider, ends_at) = (on.user.row, SubscriptionProvider::Manual, value.ends_at);
+        let begin = Begin { user, version, provider, anchor, ends_at, replaces: Replaces::Anything };
+        change::begin(&app, begin).await.map_err(|error| not_begun(error, &on.user))?;
+    }
     let answer = shown(&app, "Subscription is in force", &on.user).await?;
     keep(&app, ticket, to_bytes(&answer)).await
 }

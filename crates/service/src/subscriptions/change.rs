@@ -4,9 +4,10 @@
 //! that was done. Whatever breaks off in between is found by it, and the grant's reference keeps it from
 //! being given twice.
 
+use super::edits::{self, Replaces};
 use super::model::{Subscription, SubscriptionProvider, SubscriptionStatus};
 use super::period::Period;
-use super::{edits, store};
+use super::store;
 use crate::app::App;
 use crate::credits::Rejection;
 use crate::credits::ledger::{Issue, LedgerCommand, Note};
@@ -29,12 +30,14 @@ pub struct Begin<'a> {
     pub anchor: Timestamp,
     /// It is not renewed past it.
     pub ends_at: Option<Timestamp>,
+    /// What it takes the place of.
+    pub replaces: Replaces,
 }
 
-/// Begins a subscription in the place of the one before it, and gives its first credits.
+/// Begins a subscription, and gives its first credits.
 ///
 /// # Errors
-/// [`WriteError::Refused`] where another one began at the same time.
+/// [`WriteError::Refused`] where what it replaces is not what there is.
 pub async fn begin(app: &App, begin: Begin<'_>) -> Result<Subscription, WriteError> {
     let now = app.clock.now();
     let mut new = Subscription {
@@ -50,10 +53,13 @@ pub async fn begin(app: &App, begin: Begin<'_>) -> Result<Subscription, WriteErr
         ends_at: begin.ends_at,
         cancel_at_period_end: false,
         canceled_at: None,
+        next_plan_version: None,
         created_at: now,
         updated_at: now,
     };
-    if let Done::Edited(Some(id)) = app.writer.execute(Command::Edit(edits::begin(&new, now))).await? {
+    if let Done::Edited(Some(id)) =
+        app.writer.execute(Command::Edit(edits::begin(&new, begin.replaces, now))).await?
+    {
         new.id = id;
     }
     give(app, &new, begin.version).await?;
@@ -66,7 +72,7 @@ fn period(anchor: Timestamp, version: &Version, ends_at: Option<Timestamp>, now:
     Period { end: ends_at.map_or(period.end, |end| end.min(period.end)), ..period }
 }
 
-/// Does what time asks of a subscription: it ends, or turns to the period that it is in now.
+/// Does what time asks of a subscription: it ends, becomes another, or turns to the period that it is in now.
 ///
 /// # Errors
 /// [`WriteError`]; what was begun is finished the next time.
@@ -76,27 +82,34 @@ pub async fn turn(app: &App, mut of: Subscription) -> Result<(), WriteError> {
         if of.is_over(now) {
             return unless_done(app.writer.execute(Command::Edit(edits::cancel(&of, now))).await);
         }
-        let version = version(app, &of).await?;
+        if let Some(next) = &of.next_plan_version {
+            let version = version(app, next).await?;
+            let (anchor, ends_at, replaces) = (of.period.end, of.ends_at, Replaces::This(of.id));
+            let next =
+                Begin { user: of.user, version: &version, provider: of.provider, anchor, ends_at, replaces };
+            return unless_done(begin(app, next).await);
+        }
+        let version = version(app, &of.plan_version).await?;
         let next = period(of.anchor, &version, of.ends_at, now);
         unless_done(app.writer.execute(Command::Edit(edits::renew(&of, next, now))).await)?;
         of.period = next;
     }
     if of.granted < of.period.n {
-        let version = version(app, &of).await?;
+        let version = version(app, &of.plan_version).await?;
         give(app, &of, &version).await?;
     }
     Ok(())
 }
 
-async fn version(app: &App, of: &Subscription) -> Result<std::sync::Arc<Version>, WriteError> {
-    plans::store::version(app, &of.plan_version).await.map_err(|error| match error {
+async fn version(app: &App, id: &str) -> Result<std::sync::Arc<Version>, WriteError> {
+    plans::store::version(app, id).await.map_err(|error| match error {
         DbError::Internal(why) => WriteError::Internal(why),
         other => WriteError::Unavailable(other.to_string()),
     })
 }
 
 /// Another process may have done the same a moment ago.
-fn unless_done(done: Result<Done, WriteError>) -> Result<(), WriteError> {
+fn unless_done<T>(done: Result<T, WriteError>) -> Result<(), WriteError> {
     match done {
         Ok(_) | Err(WriteError::Refused(_)) => Ok(()),
         Err(error) => Err(error),

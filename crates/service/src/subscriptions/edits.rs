@@ -16,18 +16,36 @@ fn project(user: UserRowId) -> Statement {
     Statement::one(sql, vec![user.0.into()])
 }
 
-fn end(user: UserRowId, now: Timestamp) -> Statement {
-    let sql = "UPDATE subscriptions SET status = 'canceled', canceled_at = COALESCE(canceled_at, $2), updated_at = $2 \
-        WHERE user_id = $1 AND status = 'active'";
-    Statement::any(sql, vec![user.0.into(), now.micros().into()])
+/// What a new subscription takes the place of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Replaces {
+    /// Of none; it is refused where there is one.
+    Nothing,
+    /// Of this one; it is refused where that is over.
+    This(i64),
+    /// Of whatever there is.
+    Anything,
 }
 
-/// Which statement of [`begin`] finds that somebody else was there first, or that the user is gone.
-pub const INSERTED: usize = 1;
+fn end(user: UserRowId, which: Replaces, now: Timestamp) -> Option<Statement> {
+    let of_user = "UPDATE subscriptions SET status = 'canceled', canceled_at = COALESCE(canceled_at, $2), updated_at = $2 \
+        WHERE user_id = $1 AND status = 'active'";
+    match which {
+        Replaces::Nothing => None,
+        Replaces::This(id) => Some(end_one(id, now)),
+        Replaces::Anything => Some(Statement::any(of_user, vec![user.0.into(), now.micros().into()])),
+    }
+}
 
-/// Begins a subscription in the place of the one before it.
+fn end_one(id: i64, now: Timestamp) -> Statement {
+    let sql = "UPDATE subscriptions SET status = 'canceled', canceled_at = COALESCE(canceled_at, $2), updated_at = $2 \
+        WHERE id = $1 AND status = 'active'";
+    Statement::one(sql, vec![id.into(), now.micros().into()])
+}
+
+/// Begins a subscription; refused where what it replaces is not what there is.
 #[must_use]
-pub fn begin(new: &Subscription, now: Timestamp) -> Edit {
+pub fn begin(new: &Subscription, replaces: Replaces, now: Timestamp) -> Edit {
     let insert = "INSERT INTO subscriptions (id, user_id, plan, plan_version, provider, status, anchor, period, \
         period_start, period_end, granted, ends_at, cancel_at_period_end, created_at, updated_at) \
         SELECT $1, a.user_id, $2, $3, $4, 'active', $5, $6, $7, $8, -1, $9, 0, $10, $10 FROM credit_accounts a \
@@ -45,7 +63,8 @@ pub fn begin(new: &Subscription, now: Timestamp) -> Edit {
         now.micros().into(),
         new.user.0.into(),
     ];
-    let statements = vec![end(new.user, now), Statement::one(insert, values), project(new.user)];
+    let begun = [Statement::one(insert, values), project(new.user)];
+    let statements = end(new.user, replaces, now).into_iter().chain(begun).collect();
     Edit { user: new.user, fresh: Some(Counter::Subscriptions), statements }
 }
 
@@ -75,11 +94,15 @@ pub fn set_end(of: &Subscription, cancel: bool, now: Timestamp) -> Edit {
     Edit::new(of.user, vec![Statement::one(sql, values)])
 }
 
+/// Says what it becomes when its period ends; statement 0 finds it over.
+#[must_use]
+pub fn set_next(of: &Subscription, version: &str, now: Timestamp) -> Edit {
+    let sql = "UPDATE subscriptions SET next_plan_version = $2, updated_at = $3 WHERE id = $1 AND status = 'active'";
+    Edit::new(of.user, vec![Statement::one(sql, vec![of.id.into(), version.into(), now.micros().into()])])
+}
+
 /// Ends it at once; statement 0 finds it over.
 #[must_use]
 pub fn cancel(of: &Subscription, now: Timestamp) -> Edit {
-    let sql = "UPDATE subscriptions SET status = 'canceled', canceled_at = COALESCE(canceled_at, $2), updated_at = $2 \
-        WHERE id = $1 AND status = 'active'";
-    let end = Statement::one(sql, vec![of.id.into(), now.micros().into()]);
-    Edit::new(of.user, vec![end, project(of.user)])
+    Edit::new(of.user, vec![end_one(of.id, now), project(of.user)])
 }

@@ -55,6 +55,8 @@ pub struct Subscription {
     pub cancel_at_period_end: bool,
     /// When somebody cancelled it.
     pub canceled_at: Option<Timestamp>,
+    /// Which version of a plan it becomes when its period ends.
+    pub next_plan_version: Option<String>,
     /// When it was made.
     pub created_at: Timestamp,
     /// When it last changed.
@@ -89,7 +91,7 @@ impl Subscription {
 macro_rules! subscription_columns {
     () => {
         "s.id, s.user_id, s.plan, s.plan_version, s.provider, s.status, s.anchor, s.period, s.period_start, \
-         s.period_end, s.granted, s.ends_at, s.cancel_at_period_end, s.canceled_at, s.created_at, s.updated_at"
+         s.period_end, s.granted, s.ends_at, s.cancel_at_period_end, s.canceled_at, s.next_plan_version, s.created_at, s.updated_at"
     };
 }
 pub(super) use subscription_columns;
@@ -112,8 +114,9 @@ impl FromRow for Subscription {
             ends_at: perhaps(11)?,
             cancel_at_period_end: row.int(12)? != 0,
             canceled_at: perhaps(13)?,
-            created_at: at(14)?,
-            updated_at: at(15)?,
+            next_plan_version: row.optional_text(14)?,
+            created_at: at(15)?,
+            updated_at: at(16)?,
         })
     }
 }

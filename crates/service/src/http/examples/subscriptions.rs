@@ -38,7 +38,7 @@ fn subscribed(message: &str) -> Value {
     let subscription = json!({
         "id": 1, "user_id": "auth0|test123", "plan_type": "free", "plan_version": VERSION, "provider": "free",
         "status": "active", "current_period_start": NOW, "current_period_end": WELCOME_ENDS, "ends_at": null,
-        "cancel_at_period_end": false, "canceled_at": null, "created_at": NOW,
+        "cancel_at_period_end": false, "next_plan_version": null, "canceled_at": null, "created_at": NOW,
     });
     let mut answer = envelope(message, subscription.clone());
     answer["subscription"] = subscription;
