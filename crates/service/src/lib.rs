@@ -2,8 +2,8 @@
 //!
 //! Reading order: [`app`] (what every request can reach), [`boot`] (the only wiring), [`http`]
 //! (around every request), [`auth`] (who asks and what it may), [`db`] and [`writer`] (how rows are
-//! read and changed), then the product: [`users`], [`usage`], [`credits`], [`sessions`],
-//! [`live`], [`ops`].
+//! read and changed), then the product: [`users`], [`usage`], [`credits`], [`plans`],
+//! [`subscriptions`], [`sessions`], [`live`], [`ops`].
 
 pub mod app;
 pub mod auth;

@@ -19,7 +19,8 @@ fn wanted_settings() -> Vec<String> {
     let defaults: toml::Table = text.parse().expect("TOML");
     let mut rows = Vec::new();
     let mut meaning = Vec::new();
-    for line in text.lines() {
+    // The tables of plans behind the keys are no settings.
+    for line in text.lines().take_while(|line| !line.starts_with('[')) {
         if let Some(sentence) = line.strip_prefix("# ") {
             meaning.push(sentence);
             continue;
@@ -35,7 +36,8 @@ fn wanted_settings() -> Vec<String> {
         }
         meaning.clear();
     }
-    assert_eq!(rows.len(), defaults.len(), "every key stands at the start of a line");
+    let settings = defaults.values().filter(|value| !value.is_table()).count();
+    assert_eq!(rows.len(), settings, "every key stands at the start of a line");
     rows
 }
 

@@ -84,15 +84,25 @@ pub async fn turn(app: &App, mut of: Subscription) -> Result<(), WriteError> {
         }
         if let Some(next) = &of.next_plan_version {
             let version = version(app, next).await?;
-            let (anchor, ends_at, replaces) = (of.period.end, of.ends_at, Replaces::This(of.id));
-            let next =
-                Begin { user: of.user, version: &version, provider: of.provider, anchor, ends_at, replaces };
+            let next = Begin {
+                user: of.user,
+                version: &version,
+                // An admin said so.
+                provider: SubscriptionProvider::Manual,
+                anchor: of.period.end,
+                ends_at: of.ends_at,
+                replaces: Replaces::This(of.id),
+            };
             return unless_done(begin(app, next).await);
         }
         let version = version(app, &of.plan_version).await?;
         let next = period(of.anchor, &version, of.ends_at, now);
-        unless_done(app.writer.execute(Command::Edit(edits::renew(&of, next, now))).await)?;
-        of.period = next;
+        match app.writer.execute(Command::Edit(edits::renew(&of, next, now))).await {
+            Ok(_) => of.period = next,
+            // It is over, or another process turned it and gives its credits.
+            Err(WriteError::Refused(_)) => return Ok(()),
+            Err(error) => return Err(error),
+        }
     }
     if of.granted < of.period.n {
         let version = version(app, &of.plan_version).await?;
