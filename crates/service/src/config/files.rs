@@ -11,7 +11,7 @@ const ENDPOINT_RULE: &str = "be a host with an optional port, such as localhost:
 const QUOTAS_RULE: &str =
     "be a comma list of plan=bytes with a number of bytes up to 9007199254740991, and * for every other plan";
 /// The most bytes that a quota can say: what a JSON number holds exactly.
-const QUOTA_MAX: i64 = 9_007_199_254_740_991;
+pub(super) const QUOTA_MAX: i64 = 9_007_199_254_740_991;
 
 /// Where files are kept.
 #[derive(Debug, Clone)]

@@ -1,5 +1,6 @@
 //! Plans: the tables of `config.default.toml`, or those of `PLANS_FILE`.
 
+use super::files::QUOTA_MAX;
 use super::source::{ConfigError, DEFAULTS, Reader};
 use super::value;
 use crate::credits::model::Rollover;
@@ -52,6 +53,7 @@ struct PlanEntry {
     #[serde(default)]
     recommended: bool,
     rollover: Option<RolloverEntry>,
+    file_quota_bytes: Option<i64>,
 }
 
 #[derive(Deserialize)]
@@ -148,6 +150,9 @@ fn plan(key: &str, entry: PlanEntry) -> Result<Plan, String> {
             _ => Err(rule("rollover", "{ max = more than 0, days = 1 to 36500 }")),
         })
         .transpose()?;
+    if entry.file_quota_bytes.is_some_and(|bytes| !(0..=QUOTA_MAX).contains(&bytes)) {
+        return Err(rule("file_quota_bytes", "0 to 9007199254740991"));
+    }
     Ok(Plan {
         key: key.to_owned(),
         name: value::words::<100>(&entry.name).ok_or_else(|| rule("name", "1 to 100 characters"))?,
@@ -160,6 +165,7 @@ fn plan(key: &str, entry: PlanEntry) -> Result<Plan, String> {
         duration_days: entry.duration_days,
         recommended: entry.recommended,
         rollover,
+        file_quota_bytes: entry.file_quota_bytes,
     })
 }
 
@@ -229,6 +235,7 @@ mod tests {
             ),
             ("[plans.free]\nname='F'\nprice_monthly=0.5\ncredits=1\nduration_days=3\n", "PLANS_FILE: "),
             (&format!("{FREE_PLAN}rollover={{max=0,days=1}}\n"), "plans.free.rollover must be"),
+            (&format!("{FREE_PLAN}file_quota_bytes=-1\n"), "plans.free.file_quota_bytes must be"),
             ("plans", "PLANS_FILE: "),
         ] {
             let refused = load(tables).expect_err(tables);

@@ -130,7 +130,7 @@ pub async fn list_files(
     let found = store::list(&app.db, *row, &prefix, &page, page.limit(LIMIT_DEFAULT)).await?;
     let pagination = page.of(&found, LIMIT_DEFAULT, |file| (file.created_at.micros(), file.id));
     let totals = store::totals(&app.db, *row).await?;
-    let quota = app.config.file_quotas.of(&store::plan(&app.db, *row).await?);
+    let quota = store::quota(&app, *row).await?;
     let mut data = Vec::with_capacity(found.rows.len());
     for file in found.rows {
         data.push(view(&app, &base, auth0_id, file).await?);

@@ -146,7 +146,7 @@ pub async fn create_upload_url(
 
 /// Refuses at once what the quota would refuse later; the word is with the reservation.
 async fn room(app: &App, on: &CanWriteFiles, size: i64) -> Result<(), ApiError> {
-    let quota = app.config.file_quotas.of(&store::plan(&app.db, on.user.row).await?);
+    let quota = store::quota(app, on.user.row).await?;
     let used = store::totals(&app.db, on.user.row).await?.bytes;
     if used.saturating_add(size) > quota { Err(keep::quota_exceeded(quota, used, size)) } else { Ok(()) }
 }

@@ -78,7 +78,7 @@ async fn run(
 
 /// Writes the row and takes its room under the quota.
 async fn reserve(app: &App, file: &mut StoredFile, auth0_id: &ExternalId) -> Result<(), ApiError> {
-    let quota = app.config.file_quotas.of(&store::plan(&app.db, file.user).await?);
+    let quota = store::quota(app, file.user).await?;
     let waiting = file.status == Status::Expected;
     let edit = if waiting { edits::claim(file, quota) } else { edits::reserve(file, quota) };
     match app.writer.execute(Command::Edit(edit)).await {

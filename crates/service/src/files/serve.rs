@@ -186,7 +186,7 @@ pub async fn put_local_file(
     if file.status != Status::Expected {
         return Err(ApiError::conflict("The upload is complete already"));
     }
-    let quota = app.config.file_quotas.of(&store::plan(&app.db, file.user).await?);
+    let quota = store::quota(&app, file.user).await?;
     let used = store::totals(&app.db, file.user).await?.bytes;
     let limit = app.config.upload_max_size;
     let refuse = |size: u64| {

@@ -1,8 +1,10 @@
 //! Reading files' rows.
 
 use super::model::{StoredFile, Totals, file_columns};
+use crate::app::App;
 use crate::db::{Db, DbError, FromRow, Row, Rows};
 use crate::http::page::Page;
+use crate::plans;
 use kernel::{Timestamp, UserRowId};
 
 /// A stored file of a user, by its path.
@@ -75,22 +77,15 @@ pub async fn totals(db: &Db, user: UserRowId) -> Result<Totals, DbError> {
     Ok(db.find(sql, &[user.0.into()]).await?.unwrap_or_default())
 }
 
-/// A user's plan.
-struct Plan(String);
-
-impl FromRow for Plan {
-    fn from_row(row: &Row<'_>) -> Result<Self, DbError> {
-        row.text(0).map(Self)
-    }
-}
-
-/// A user's plan by its key; empty for an unknown user.
+/// How many bytes a user's files may have together: what its plan says, or else `FILE_QUOTAS`.
 ///
 /// # Errors
 /// [`DbError`].
-pub async fn plan(db: &Db, user: UserRowId) -> Result<String, DbError> {
-    let found: Option<Plan> = db.find("SELECT plan FROM users WHERE id = $1", &[user.0.into()]).await?;
-    Ok(found.map(|plan| plan.0).unwrap_or_default())
+pub async fn quota(app: &App, user: UserRowId) -> Result<i64, DbError> {
+    let version = plans::store::of_user(app, user).await?;
+    let of_plan = version.as_ref().and_then(|version| version.plan.file_quota_bytes);
+    let key = version.as_ref().map_or("", |version| version.plan.key.as_str());
+    Ok(of_plan.unwrap_or_else(|| app.config.file_quotas.of(key)))
 }
 
 /// The first answer to an idempotency key: the request's fingerprint, and the body.

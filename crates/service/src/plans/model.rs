@@ -32,6 +32,8 @@ pub struct Plan {
     pub recommended: bool,
     /// What of a period's credits lives on after it.
     pub rollover: Option<Rollover>,
+    /// How many bytes its users' files may have together, where it says so.
+    pub file_quota_bytes: Option<i64>,
 }
 
 impl Plan {
@@ -107,6 +109,7 @@ mod tests {
             duration_days: 30,
             recommended: true,
             rollover: Some(Rollover { max: 1, days: 30 }),
+            file_quota_bytes: None,
         }
     }
 

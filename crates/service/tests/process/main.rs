@@ -34,6 +34,7 @@ mod live;
 mod load;
 mod logs;
 mod lossy;
+mod plans;
 mod prices;
 mod race;
 mod refusals;
