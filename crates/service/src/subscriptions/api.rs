@@ -220,7 +220,8 @@ pub async fn create_subscription(
             let anchor = users::store::find(&app.db, &user.auth0_id).await?.map(|user| user.created_at);
             let anchor = anchor.ok_or_else(|| ApiError::user_not_found(user.auth0_id.as_str()))?;
             let (provider, replaces) = (SubscriptionProvider::Free, Replaces::Nothing);
-            let begin = Begin { user: user.row, version, provider, anchor, ends_at: None, replaces };
+            let begin =
+                Begin { user: user.row, version, provider, anchor, ends_at: None, replaces, cause: None };
             match change::begin(&app, begin).await {
                 // Another request of the user began one a moment ago, and that is shown.
                 Ok(_) | Err(WriteError::Refused(_)) => {}
@@ -309,6 +310,7 @@ pub async fn set_subscription(
             return Err(ApiError::invalid(["body", field], "must be absent where at_period_end is true"));
         }
     }
+    let cause = once.key_text().map(|key| format!("{}:{key}", on.caller.principal.caller()));
     let ticket = once.ticket(on.caller.principal.caller());
     if key_is_used(&app, &ticket).await? {
         return replayed(&app, ticket).await;
@@ -319,8 +321,13 @@ pub async fn set_subscription(
         app.writer.execute(Command::Edit(edit)).await.map_err(|error| over(error, &on.user))?;
     } else {
         let (user, provider, ends_at) = (on.user.row, SubscriptionProvider::Manual, value.ends_at);
-        let begin = Begin { user, version, provider, anchor, ends_at, replaces: Replaces::Anything };
-        change::begin(&app, begin).await.map_err(|error| not_begun(error, &on.user))?;
+        let (replaces, cause) = (Replaces::Anything, cause.as_deref());
+        let begin = Begin { user, version, provider, anchor, ends_at, replaces, cause };
+        match change::begin(&app, begin).await {
+            // The same request began it a moment ago, or broke off before it was answered.
+            Err(WriteError::Refused(_)) if cause.is_some() => {}
+            begun => drop(begun.map_err(|error| not_begun(error, &on.user))?),
+        }
     }
     let answer = shown(&app, "Subscription is in force", &on.user).await?;
     keep(&app, ticket, to_bytes(&answer)).await

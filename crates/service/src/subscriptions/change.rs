@@ -32,12 +32,14 @@ pub struct Begin<'a> {
     pub ends_at: Option<Timestamp>,
     /// What it takes the place of.
     pub replaces: Replaces,
+    /// Why it begins: once for ever, where it is said.
+    pub cause: Option<&'a str>,
 }
 
 /// Begins a subscription, and gives its first credits.
 ///
 /// # Errors
-/// [`WriteError::Refused`] where what it replaces is not what there is.
+/// [`WriteError::Refused`] where what it replaces is not what there is, or its cause began one before.
 pub async fn begin(app: &App, begin: Begin<'_>) -> Result<Subscription, WriteError> {
     let now = app.clock.now();
     let mut new = Subscription {
@@ -58,7 +60,7 @@ pub async fn begin(app: &App, begin: Begin<'_>) -> Result<Subscription, WriteErr
         updated_at: now,
     };
     if let Done::Edited(Some(id)) =
-        app.writer.execute(Command::Edit(edits::begin(&new, begin.replaces, now))).await?
+        app.writer.execute(Command::Edit(edits::begin(&new, begin.replaces, begin.cause, now))).await?
     {
         new.id = id;
     }
@@ -92,6 +94,7 @@ pub async fn turn(app: &App, mut of: Subscription) -> Result<(), WriteError> {
                 anchor: of.period.end,
                 ends_at: of.ends_at,
                 replaces: Replaces::This(of.id),
+                cause: None,
             };
             return unless_done(begin(app, next).await);
         }

@@ -43,12 +43,13 @@ fn end_one(id: i64, now: Timestamp) -> Statement {
     Statement::one(sql, vec![id.into(), now.micros().into()])
 }
 
-/// Begins a subscription; refused where what it replaces is not what there is.
+/// Begins a subscription; refused where what it replaces is not what there is, and where the same cause
+/// began one before.
 #[must_use]
-pub fn begin(new: &Subscription, replaces: Replaces, now: Timestamp) -> Edit {
+pub fn begin(new: &Subscription, replaces: Replaces, cause: Option<&str>, now: Timestamp) -> Edit {
     let insert = "INSERT INTO subscriptions (id, user_id, plan, plan_version, provider, status, anchor, period, \
-        period_start, period_end, granted, ends_at, cancel_at_period_end, created_at, updated_at) \
-        SELECT $1, a.user_id, $2, $3, $4, 'active', $5, $6, $7, $8, -1, $9, 0, $10, $10 FROM credit_accounts a \
+        period_start, period_end, granted, ends_at, cancel_at_period_end, cause, created_at, updated_at) \
+        SELECT $1, a.user_id, $2, $3, $4, 'active', $5, $6, $7, $8, -1, $9, 0, $12, $10, $10 FROM credit_accounts a \
         WHERE a.user_id = $11 AND NOT a.closed ON CONFLICT DO NOTHING";
     let values = vec![
         Value::Fresh,
@@ -62,6 +63,7 @@ pub fn begin(new: &Subscription, replaces: Replaces, now: Timestamp) -> Edit {
         new.ends_at.map(Timestamp::micros).into(),
         now.micros().into(),
         new.user.0.into(),
+        cause.map(str::to_owned).into(),
     ];
     let begun = [Statement::one(insert, values), project(new.user)];
     let statements = end(new.user, replaces, now).into_iter().chain(begun).collect();

@@ -201,7 +201,15 @@ both_engines! {
         let first = key("k1").json(&json!({})).send().await;
         let again = key("k1").json(&json!({})).send().await;
         assert_eq!((first.text(), again.header("idempotent-replayed")), (again.text(), Some("true")));
+        // A plan that is set many times under one key is set once, whichever of them is answered first.
+        let put = || {
+            let request = app.backend.request("PUT".parse().expect("a method"), &app.alice.own("/subscription"));
+            request.header("idempotency-key", "k2").json(&json!({"plan_type": "pro"})).send()
+        };
+        let all = futures_util::future::join_all((0..10).map(|_| put())).await;
+        assert!(all.iter().all(|answer| answer.status == 200 && answer.text() == all[0].text()));
+        assert_eq!((balance(&app.alice).await, given(&app.alice).await.len()), (json!(11000), 2));
         let history = column(&app.alice.get(&app.alice.own("/credits/transactions")).await.data(), "transaction_type");
-        assert_eq!(json!(history), json!(["grant", "expire", "grant"]));
+        assert_eq!(json!(history), json!(["grant", "grant", "expire", "grant"]));
     }
 }
