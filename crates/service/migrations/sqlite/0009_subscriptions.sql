@@ -26,6 +26,7 @@ CREATE TABLE subscriptions (
   ends_at              INTEGER,                         -- not renewed past it
   cancel_at_period_end INTEGER NOT NULL DEFAULT 0,
   canceled_at          INTEGER,
+  canceled_by          TEXT,                        -- the caller
   cause                TEXT UNIQUE,                 -- the caller and its idempotency key
   next_plan_version    TEXT,                        -- what it becomes when its period ends
   created_at           INTEGER NOT NULL,

@@ -82,6 +82,12 @@ impl Caller {
         }
     }
 
+    /// Whether it is a user without the admin role.
+    #[must_use]
+    pub const fn is_plain(&self) -> bool {
+        matches!(self.principal, Principal::User(_)) && !self.principal.is_admin()
+    }
+
     /// Refuses a service key without the scope; users pass.
     ///
     /// # Errors
@@ -150,20 +156,16 @@ impl<P: Permission> FromRequestParts<Arc<App>> for OnUser<P> {
 async fn reach(app: &App, caller: &Caller, key: &UserKey, remembered: bool) -> Result<UserRef, ApiError> {
     let not_found = || ApiError::user_not_found(key.as_external().as_str());
     let own = caller.subject() == Some(key.as_external());
-    let found = if own || !caller_is_plain(caller) {
+    let found = if own || !caller.is_plain() {
         store::find_key(app, key, remembered).await?
     } else {
         store::find_key(app, key, false).await?
     };
     let user = found.ok_or_else(not_found)?;
-    if caller_is_plain(caller) && caller.subject() != Some(&user.auth0_id) {
+    if caller.is_plain() && caller.subject() != Some(&user.auth0_id) {
         return Err(ApiError::forbidden("This user's resources are not yours"));
     }
     Ok(user)
-}
-
-const fn caller_is_plain(caller: &Caller) -> bool {
-    matches!(caller.principal, Principal::User(_)) && !caller.principal.is_admin()
 }
 
 fn allow<P: Permission>(app: &App, principal: &Principal) -> Result<(), ApiError> {
@@ -212,7 +214,7 @@ impl<P: Permission> FromRequestParts<Arc<App>> for OnSession<P> {
         let named = path_parameter(parts, app, "session_id").await?;
         let found = sessions::store::find_ref(app, &named, P::REMEMBERED).await?;
         let session = found.ok_or_else(|| sessions::api::not_found(&named))?;
-        if caller_is_plain(&caller) && caller.subject() != Some(&session.auth0_id) {
+        if caller.is_plain() && caller.subject() != Some(&session.auth0_id) {
             return Err(ApiError::forbidden("This session is not yours"));
         }
         allow::<P>(app, &caller.principal)?;

@@ -212,7 +212,8 @@ pub async fn create_subscription(
         }
         // It has it; a cancelled one goes on.
         Some(of) if of.cancel_at_period_end => {
-            let edit = edits::set_end(&of, false, app.clock.now());
+            // The free plan is anybody's to have, whoever cancelled it.
+            let edit = edits::resume(&of, None, app.clock.now());
             app.writer.execute(Command::Edit(edit)).await.map_err(|error| over(error, &user))?;
         }
         Some(_) => {}
@@ -317,6 +318,11 @@ pub async fn set_subscription(
     }
     if value.at_period_end == Some(true) {
         let of = of(&app, &on.user).await?;
+        if of.ends_with_period() {
+            return Err(ApiError::conflict(
+                "The subscription ends with its period, so it cannot become another plan",
+            ));
+        }
         let edit = edits::set_next(&of, &version.id, now);
         app.writer.execute(Command::Edit(edit)).await.map_err(|error| over(error, &on.user))?;
     } else {
@@ -325,7 +331,7 @@ pub async fn set_subscription(
         let begin = Begin { user, version, provider, anchor, ends_at, replaces, cause };
         match change::begin(&app, begin).await {
             // The same request began it a moment ago, or broke off before it was answered.
-            Err(WriteError::Refused(_)) if cause.is_some() => {}
+            Err(WriteError::Refused(_)) if store::has_begun(&app.db, cause).await? => {}
             begun => drop(begun.map_err(|error| not_begun(error, &on.user))?),
         }
     }
@@ -385,17 +391,19 @@ async fn end(
     once: Once,
 ) -> Result<Response, ApiError> {
     same_user(&user.auth0_id, user.row, value.user_id.as_ref(), "user_id")?;
-    let now = app.clock.now();
+    let (by, now) = (caller.principal.caller(), app.clock.now());
+    let operator = !caller.is_plain();
     set(app, user, caller, once, "Subscription cancelled", |of| match value.at_period_end {
         Some(false) => edits::cancel(of, now),
-        _ => edits::set_end(of, true, now),
+        _ => edits::cancel_at_period_end(of, &by, operator, now),
     })
     .await
 }
 
 /// Take a cancellation back
 ///
-/// As long as the subscription's period lasts; 409 afterwards.
+/// As long as the subscription's period lasts; 409 afterwards. A plain user takes back its own cancellation only: what a
+/// service key or an admin has cancelled is 409 to it.
 #[utoipa::path(
     post, path = "/api/v1/users/{user_id}/subscription/resume", tag = "Subscriptions", operation_id = "resume_subscription",
     params(UserPath), security(("bearer" = []), ("service_key" = ["users:write"])),
@@ -409,7 +417,11 @@ pub async fn resume_subscription(
 ) -> Result<Response, ApiError> {
     same_user(&on.user.auth0_id, on.user.row, value.user_id.as_ref(), "user_id")?;
     let now = app.clock.now();
-    set(&app, &on.user, &on.caller, once, "Subscription resumed", |of| edits::set_end(of, false, now)).await
+    let whose = on.caller.is_plain().then(|| on.caller.principal.caller());
+    set(&app, &on.user, &on.caller, once, "Subscription resumed", |of| {
+        edits::resume(of, whose.as_deref(), now)
+    })
+    .await
 }
 
 /// Nothing but whose it is.
@@ -439,7 +451,7 @@ async fn set(
 
 fn over(error: WriteError, user: &UserRef) -> ApiError {
     match error {
-        WriteError::Refused(_) => ApiError::conflict("The subscription is over"),
+        WriteError::Refused(_) => ApiError::conflict("The subscription is over, or an operator cancelled it"),
         other => refused(other, &user.auth0_id),
     }
 }

@@ -86,13 +86,22 @@ pub fn granted(of: &Subscription) -> Edit {
     Edit::new(of.user, vec![Statement::any(sql, vec![of.id.into(), of.period.n.into()])])
 }
 
-/// Says whether it ends with its period; statement 0 finds it over.
+/// Lets it end with its period. Whose word that was stays, unless it is an operator's; statement 0 finds it over.
 #[must_use]
-pub fn set_end(of: &Subscription, cancel: bool, now: Timestamp) -> Edit {
-    let sql = "UPDATE subscriptions SET cancel_at_period_end = $2, canceled_at = $3, updated_at = $4 \
+pub fn cancel_at_period_end(of: &Subscription, by: &str, operator: bool, now: Timestamp) -> Edit {
+    let sql = "UPDATE subscriptions SET cancel_at_period_end = 1, canceled_at = COALESCE(canceled_at, $2), \
+        canceled_by = CASE WHEN CAST($4 AS BIGINT) = 1 THEN CAST($3 AS TEXT) ELSE COALESCE(canceled_by, CAST($3 AS TEXT)) END, updated_at = $2 \
         WHERE id = $1 AND status = 'active'";
-    let canceled_at = cancel.then(|| of.canceled_at.unwrap_or(now).micros());
-    let values = vec![of.id.into(), i64::from(cancel).into(), canceled_at.into(), now.micros().into()];
+    let values = vec![of.id.into(), now.micros().into(), by.into(), i64::from(operator).into()];
+    Edit::new(of.user, vec![Statement::one(sql, values)])
+}
+
+/// Takes a cancellation back: anybody's, or only that of `whose`. Statement 0 finds it over, or another's.
+#[must_use]
+pub fn resume(of: &Subscription, whose: Option<&str>, now: Timestamp) -> Edit {
+    let sql = "UPDATE subscriptions SET cancel_at_period_end = 0, canceled_at = NULL, canceled_by = NULL, updated_at = $2 \
+        WHERE id = $1 AND status = 'active' AND (CAST($3 AS TEXT) IS NULL OR canceled_by IS NULL OR canceled_by = $3)";
+    let values = vec![of.id.into(), now.micros().into(), whose.map(str::to_owned).into()];
     Edit::new(of.user, vec![Statement::one(sql, values)])
 }
 

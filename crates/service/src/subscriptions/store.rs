@@ -32,6 +32,15 @@ pub async fn due(db: &Db, now: Timestamp, after: i64, limit: i64) -> Result<Vec<
     db.query(sql, vec![now.micros().into(), after.into(), limit.into()]).await
 }
 
+/// Whether that cause began a subscription; no cause began none.
+///
+/// # Errors
+/// [`DbError`].
+pub async fn has_begun(db: &Db, cause: Option<&str>) -> Result<bool, DbError> {
+    let sql = "SELECT id FROM subscriptions WHERE cause = $1";
+    Ok(db.find::<i64>(sql, &[cause.map(str::to_owned).into()]).await?.is_some())
+}
+
 /// Whether the user was given welcome credits, which are those of its first free period.
 ///
 /// # Errors

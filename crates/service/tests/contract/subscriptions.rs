@@ -144,8 +144,31 @@ both_engines! {
         // Read before any job: the reader sees that it is over.
         let over = app.alice.get(&app.alice.own("/subscription")).await.ok();
         assert_eq!((state(&over).0, plan(&app.alice).await.0), (json!("canceled"), json!("free")));
-        app.alice.post(&app.alice.own("/subscription/resume"), json!({})).await.refuses(409, "ConflictException", "The subscription is over");
+        app.alice.post(&app.alice.own("/subscription/resume"), json!({})).await
+            .refuses(409, "ConflictException", "The subscription is over, or an operator cancelled it");
         assert_eq!(given(&app.alice).await.len(), 1);
+    }
+
+    async fn a_user_does_not_take_back_what_an_operator_has_cancelled(app: TestApp) {
+        app.alice.ensure().await;
+        set(&app, json!({"plan_type": "pro"})).await;
+        let (cancel, resume) = (app.alice.own("/subscription/cancel"), app.alice.own("/subscription/resume"));
+        let _ = app.backend.post(&cancel, json!({})).await.ok();
+        // Nor by cancelling it once more itself.
+        let _ = app.alice.post(&cancel, json!({})).await.ok();
+        app.alice.post(&resume, json!({})).await
+            .refuses(409, "ConflictException", "The subscription is over, or an operator cancelled it");
+        let next = app.backend.request("PUT".parse().expect("a method"), &app.alice.own("/subscription"));
+        next.json(&json!({"plan_type": "free", "at_period_end": true})).send().await
+            .refuses(409, "ConflictException", "The subscription ends with its period, so it cannot become another plan");
+        // An operator's word stands above the user's, in both directions.
+        let _ = app.backend.post(&resume, json!({})).await.ok();
+        let _ = app.alice.post(&cancel, json!({})).await.ok();
+        let _ = app.admin.post(&cancel, json!({})).await.ok();
+        assert_eq!(app.alice.post(&resume, json!({})).await.status, 409);
+        app.advance(30 * DAY);
+        app.sweep().await;
+        assert_eq!((plan(&app.alice).await.0, given(&app.alice).await.len()), (json!("free"), 1));
     }
 
     async fn a_smaller_plan_comes_when_the_period_ends(app: TestApp) {
