@@ -2,9 +2,9 @@
 
 -- What a plan was when somebody could subscribe to it; never changed.
 CREATE TABLE plan_versions (
-  id         TEXT   NOT NULL PRIMARY KEY,           -- the plan's key and a hash of the definition
+  id         TEXT   NOT NULL PRIMARY KEY,     -- the plan's key and a hash of the definition
   plan       TEXT   NOT NULL,
-  body       TEXT   NOT NULL,                       -- the definition as JSON
+  body       TEXT   NOT NULL,                 -- the definition as JSON
   created_at INTEGER NOT NULL
 ) STRICT;
 
@@ -16,19 +16,19 @@ CREATE TABLE subscriptions (
   user_id              INTEGER NOT NULL,
   plan                 TEXT   NOT NULL,
   plan_version         TEXT   NOT NULL,
-  provider             TEXT   NOT NULL,             -- who says when it ends: free or manual
-  status               TEXT   NOT NULL,             -- active or canceled
-  anchor               INTEGER NOT NULL,                -- when period 0 begins or began
-  period               INTEGER NOT NULL,                -- the number of the current period
+  provider             TEXT   NOT NULL,       -- who says when it ends: free or manual
+  status               TEXT   NOT NULL,       -- active or canceled
+  anchor               INTEGER NOT NULL,      -- when period 0 begins or began
+  period               INTEGER NOT NULL,      -- the number of the current period
   period_start         INTEGER NOT NULL,
   period_end           INTEGER NOT NULL,
-  granted              INTEGER NOT NULL,               -- up to which period credits were given; -1 for none
-  ends_at              INTEGER,                         -- not renewed past it
+  due_at               INTEGER NOT NULL,      -- when the job looks at it next: 0 until the period's credits are given
+  ends_at              INTEGER,               -- not renewed past it
   cancel_at_period_end INTEGER NOT NULL DEFAULT 0,
   canceled_at          INTEGER,
-  canceled_by          TEXT,                        -- the caller
-  cause                TEXT UNIQUE,                 -- the caller and its idempotency key
-  next_plan_version    TEXT,                        -- what it becomes when its period ends
+  canceled_by          TEXT,                  -- the caller
+  cause                TEXT UNIQUE,           -- the caller and its idempotency key
+  next_plan_version    TEXT,                  -- what it becomes when its period ends
   created_at           INTEGER NOT NULL,
   updated_at           INTEGER NOT NULL
 ) STRICT;
@@ -36,7 +36,6 @@ CREATE TABLE subscriptions (
 -- A user has one subscription at a time, whatever many processes do at once.
 CREATE UNIQUE INDEX subscriptions_live ON subscriptions (user_id) WHERE status = 'active';
 CREATE INDEX subscriptions_user ON subscriptions (user_id, id);
-CREATE INDEX subscriptions_due ON subscriptions (period_end) WHERE status = 'active';
-CREATE INDEX subscriptions_ungranted ON subscriptions (id) WHERE status = 'active' AND granted < period;
+CREATE INDEX subscriptions_due ON subscriptions (due_at, id) WHERE status = 'active';
 
 INSERT INTO counters (name, next) VALUES ('subscriptions', 1);

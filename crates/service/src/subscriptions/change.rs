@@ -1,6 +1,6 @@
 //! Beginning a subscription, turning its periods, and giving each period's credits once.
 //!
-//! A period is written down first and its credits are given then; `granted` says up to which period
+//! A period is written down first and its credits are given then; `due_at` says whether
 //! that was done. Whatever breaks off in between is found by it, and the grant's reference keeps it from
 //! being given twice.
 
@@ -51,7 +51,7 @@ pub async fn begin(app: &App, begin: Begin<'_>) -> Result<Subscription, WriteErr
         status: SubscriptionStatus::Active,
         anchor: begin.anchor,
         period: period(begin.anchor, begin.version, begin.ends_at, now),
-        granted: -1,
+        due_at: Timestamp::default(),
         ends_at: begin.ends_at,
         cancel_at_period_end: false,
         canceled_at: None,
@@ -101,13 +101,13 @@ pub async fn turn(app: &App, mut of: Subscription) -> Result<(), WriteError> {
         let version = version(app, &of.plan_version).await?;
         let next = period(of.anchor, &version, of.ends_at, now);
         match app.writer.execute(Command::Edit(edits::renew(&of, next, now))).await {
-            Ok(_) => of.period = next,
+            Ok(_) => (of.period, of.due_at) = (next, Timestamp::default()),
             // It is over, or another process turned it and gives its credits.
             Err(WriteError::Refused(_)) => return Ok(()),
             Err(error) => return Err(error),
         }
     }
-    if of.granted < of.period.n {
+    if !of.has_given() {
         let version = version(app, &of.plan_version).await?;
         give(app, &of, &version).await?;
     }

@@ -27,20 +27,28 @@ pub enum Replaces {
     Anything,
 }
 
+macro_rules! end_where {
+    ($condition:literal) => {
+        concat!(
+            "UPDATE subscriptions SET status = 'canceled', canceled_at = COALESCE(canceled_at, $2), updated_at = $2 \
+             WHERE status = 'active' AND ",
+            $condition
+        )
+    };
+}
+
 fn end(user: UserRowId, which: Replaces, now: Timestamp) -> Option<Statement> {
-    let of_user = "UPDATE subscriptions SET status = 'canceled', canceled_at = COALESCE(canceled_at, $2), updated_at = $2 \
-        WHERE user_id = $1 AND status = 'active'";
     match which {
         Replaces::Nothing => None,
         Replaces::This(id) => Some(end_one(id, now)),
-        Replaces::Anything => Some(Statement::any(of_user, vec![user.0.into(), now.micros().into()])),
+        Replaces::Anything => {
+            Some(Statement::any(end_where!("user_id = $1"), vec![user.0.into(), now.micros().into()]))
+        }
     }
 }
 
 fn end_one(id: i64, now: Timestamp) -> Statement {
-    let sql = "UPDATE subscriptions SET status = 'canceled', canceled_at = COALESCE(canceled_at, $2), updated_at = $2 \
-        WHERE id = $1 AND status = 'active'";
-    Statement::one(sql, vec![id.into(), now.micros().into()])
+    Statement::one(end_where!("id = $1"), vec![id.into(), now.micros().into()])
 }
 
 /// Begins a subscription; refused where what it replaces is not what there is, and where the same cause
@@ -48,8 +56,8 @@ fn end_one(id: i64, now: Timestamp) -> Statement {
 #[must_use]
 pub fn begin(new: &Subscription, replaces: Replaces, cause: Option<&str>, now: Timestamp) -> Edit {
     let insert = "INSERT INTO subscriptions (id, user_id, plan, plan_version, provider, status, anchor, period, \
-        period_start, period_end, granted, ends_at, cancel_at_period_end, cause, created_at, updated_at) \
-        SELECT $1, a.user_id, $2, $3, $4, 'active', $5, $6, $7, $8, -1, $9, 0, $12, $10, $10 FROM credit_accounts a \
+        period_start, period_end, due_at, ends_at, cancel_at_period_end, cause, created_at, updated_at) \
+        SELECT $1, a.user_id, $2, $3, $4, 'active', $5, $6, $7, $8, 0, $9, 0, $12, $10, $10 FROM credit_accounts a \
         WHERE a.user_id = $11 AND NOT a.closed ON CONFLICT DO NOTHING";
     let values = vec![
         Value::Fresh,
@@ -73,7 +81,7 @@ pub fn begin(new: &Subscription, replaces: Replaces, cause: Option<&str>, now: T
 /// Turns to the next period; statement 0 finds that somebody else did.
 #[must_use]
 pub fn renew(of: &Subscription, next: Period, now: Timestamp) -> Edit {
-    let sql = "UPDATE subscriptions SET period = $3, period_start = $4, period_end = $5, updated_at = $6 \
+    let sql = "UPDATE subscriptions SET period = $3, period_start = $4, period_end = $5, due_at = 0, updated_at = $6 \
         WHERE id = $1 AND period = $2 AND status = 'active'";
     let values = [of.id, of.period.n, next.n, next.start.micros(), next.end.micros(), now.micros()];
     Edit::new(of.user, vec![Statement::one(sql, values.map(Value::from).to_vec())])
@@ -82,7 +90,7 @@ pub fn renew(of: &Subscription, next: Period, now: Timestamp) -> Edit {
 /// Notes that the credits of its period were given.
 #[must_use]
 pub fn granted(of: &Subscription) -> Edit {
-    let sql = "UPDATE subscriptions SET granted = $2 WHERE id = $1 AND granted < $2";
+    let sql = "UPDATE subscriptions SET due_at = period_end WHERE id = $1 AND period = $2";
     Edit::new(of.user, vec![Statement::any(sql, vec![of.id.into(), of.period.n.into()])])
 }
 

@@ -6,7 +6,7 @@
 //! that turns them may run late, twice, or after a month of standstill: it comes out at the same period,
 //! and periods that are over by then give nothing.
 //!
-//! Reading order: [`model`], [`period`], [`edits`], [`store`], [`change`], [`api`], [`sweeper`].
+//! Reading order: [`model`], [`period`], [`edits`], [`store`], [`change`], [`view`], [`api`], [`sweeper`].
 
 pub mod api;
 pub mod change;
@@ -15,3 +15,4 @@ pub mod model;
 pub mod period;
 pub mod store;
 pub mod sweeper;
+pub mod view;

@@ -47,8 +47,8 @@ pub struct Subscription {
     pub anchor: Timestamp,
     /// The current period.
     pub period: Period,
-    /// Up to which period credits were given; -1 for none.
-    pub granted: i64,
+    /// When the job looks at it next: its first instant of all until the period's credits are given, then its end.
+    pub due_at: Timestamp,
     /// It is not renewed past it.
     pub ends_at: Option<Timestamp>,
     /// Whether it ends with its period.
@@ -68,6 +68,12 @@ impl Subscription {
     #[must_use]
     pub fn ends_with_period(&self) -> bool {
         self.cancel_at_period_end || self.ends_at.is_some_and(|end| end <= self.period.end)
+    }
+
+    /// Whether the credits of its period were given.
+    #[must_use]
+    pub fn has_given(&self) -> bool {
+        self.due_at >= self.period.end
     }
 
     /// Whether it has no more periods at `now`.
@@ -91,7 +97,7 @@ impl Subscription {
 macro_rules! subscription_columns {
     () => {
         "s.id, s.user_id, s.plan, s.plan_version, s.provider, s.status, s.anchor, s.period, s.period_start, \
-         s.period_end, s.granted, s.ends_at, s.cancel_at_period_end, s.canceled_at, s.next_plan_version, s.created_at, s.updated_at"
+         s.period_end, s.due_at, s.ends_at, s.cancel_at_period_end, s.canceled_at, s.next_plan_version, s.created_at, s.updated_at"
     };
 }
 pub(super) use subscription_columns;
@@ -110,7 +116,7 @@ impl FromRow for Subscription {
             status: row.text(5)?.parse().map_err(word)?,
             anchor: at(6)?,
             period: Period { n: row.int(7)?, start: at(8)?, end: at(9)? },
-            granted: row.int(10)?,
+            due_at: at(10)?,
             ends_at: perhaps(11)?,
             cancel_at_period_end: row.int(12)? != 0,
             canceled_at: perhaps(13)?,

@@ -18,18 +18,24 @@ pub async fn current(db: &Db, user: UserRowId) -> Result<Option<Subscription>, D
     db.find(sql, &[user.0.into()]).await
 }
 
-/// Subscriptions of live users whose period is over, or whose period's credits were not given.
+/// Subscriptions of live users whose period is over, or whose period's credits were not given; after that one.
 ///
 /// # Errors
 /// [`DbError`].
-pub async fn due(db: &Db, now: Timestamp, after: i64, limit: i64) -> Result<Vec<Subscription>, DbError> {
+pub async fn due(
+    db: &Db,
+    now: Timestamp,
+    after: (Timestamp, i64),
+    limit: i64,
+) -> Result<Vec<Subscription>, DbError> {
     let sql = concat!(
         "SELECT ",
         subscription_columns!(),
-        " FROM subscriptions s JOIN users u ON u.id = s.user_id WHERE s.status = 'active' \
-         AND (s.period_end <= $1 OR s.granted < s.period) AND u.deleted_at IS NULL AND s.id > $2 ORDER BY s.id LIMIT $3"
+        " FROM subscriptions s JOIN users u ON u.id = s.user_id WHERE s.status = 'active' AND s.due_at <= $1 \
+         AND (s.due_at, s.id) > ($2, $3) AND u.deleted_at IS NULL ORDER BY s.due_at, s.id LIMIT $4"
     );
-    db.query(sql, vec![now.micros().into(), after.into(), limit.into()]).await
+    let values = vec![now.micros().into(), after.0.micros().into(), after.1.into(), limit.into()];
+    db.query(sql, values).await
 }
 
 /// Whether that cause began a subscription; no cause began none.

@@ -6,6 +6,7 @@ use super::{change, store};
 use crate::app::App;
 use crate::db::DbError;
 use crate::writer::WriteError;
+use kernel::Timestamp;
 
 /// How many subscriptions are looked at in one go.
 const AT_ONCE: i64 = 100;
@@ -16,11 +17,11 @@ const AT_ONCE: i64 = 100;
 /// The last of them, for the log.
 pub async fn sweep(app: &App) -> Result<(), WriteError> {
     let unavailable = |error: DbError| WriteError::Unavailable(error.to_string());
-    let (mut after, mut failed) = (0, None);
+    let (mut after, mut failed) = ((Timestamp::default(), 0), None);
     loop {
         let due = store::due(&app.db, app.clock.now(), after, AT_ONCE).await.map_err(unavailable)?;
         let Some(last) = due.last() else { return failed.map_or(Ok(()), Err) };
-        after = last.id;
+        after = (last.due_at, last.id);
         for subscription in due {
             let id = subscription.id;
             if let Err(error) = change::turn(app, subscription).await {
