@@ -23,6 +23,7 @@ pub mod ops;
 pub mod plans;
 pub mod prices;
 pub mod sessions;
+pub mod stripe;
 pub mod subscriptions;
 pub mod telemetry;
 pub mod usage;

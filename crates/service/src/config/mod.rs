@@ -9,6 +9,7 @@
 
 mod database_url;
 mod files;
+mod payments;
 mod plans;
 mod prices;
 mod rules;
@@ -20,7 +21,8 @@ mod tests;
 
 pub use database_url::DatabaseUrl;
 pub use files::{FileQuotas, FileStore, S3, S3Keys};
-pub use plans::{Catalogue, PLANS_MAX};
+pub use payments::{PaymentSettings, Stripe};
+pub use plans::{CENTS_MAX, Catalogue, PLANS_MAX, PRICE_MIN_CENTS};
 pub use prices::{Markups, PriceSettings, UnknownModel};
 pub use source::{ConfigError, Origin, Setting};
 pub use value::is_authority;
@@ -99,6 +101,8 @@ pub struct Config {
     pub prices: PriceSettings,
     /// `PLANS_FILE`, or the plans of the defaults.
     pub catalogue: Catalogue,
+    /// Which Stripe account takes money, and where a checkout may lead.
+    pub payments: PaymentSettings,
     /// `SESSION_DAYS`; nothing means that they never expire.
     pub session_life: Option<Duration>,
     /// `JSON_BODY_LIMIT_BYTES`.
@@ -220,6 +224,7 @@ impl Config {
             verify_ledger_every: hours(reader.number("VERIFY_LEDGER_HOURS", 0..=8760)?),
             prices: prices::settings(reader)?,
             catalogue: plans::catalogue(reader)?,
+            payments: payments::settings(reader)?,
             session_life: life(reader, "SESSION_DAYS")?,
             json_body_limit_bytes: reader.number("JSON_BODY_LIMIT_BYTES", 1024..=104_857_600)?,
             batch_body_limit_bytes: reader.number("BATCH_BODY_LIMIT_BYTES", 1024..=1_073_741_824)?,

@@ -4,7 +4,7 @@ use super::files::QUOTA_MAX;
 use super::source::{ConfigError, DEFAULTS, Reader};
 use super::value;
 use crate::credits::model::Rollover;
-use crate::plans::{FREE, Plan, Version};
+use crate::plans::{FREE, Pack, Plan, Version};
 use kernel::{Credits, decimal};
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -15,9 +15,14 @@ pub const PLANS_MAX: usize = 100;
 /// The most features of a plan.
 const FEATURES_MAX: usize = 100;
 /// The most that a plan costs, in hundredths.
-const CENTS_MAX: i64 = 99_999_999;
+pub const CENTS_MAX: i64 = 99_999_999;
+/// The least that Stripe takes, in hundredths.
+pub const PRICE_MIN_CENTS: i64 = 50;
+/// The longest trial that Stripe knows.
+const TRIAL_DAYS_MAX: u32 = 730;
 /// The largest plans file.
 const FILE_MAX_BYTES: u64 = 1024 * 1024;
+const PRICE_ID_RULE: &str = "the id of a price in Stripe, such as price_…";
 const FILE_RULE: &str = "be a path of up to 1000 characters";
 
 /// What can be bought.
@@ -25,6 +30,8 @@ const FILE_RULE: &str = "be a path of up to 1000 characters";
 pub struct Catalogue {
     /// Plans, the cheapest first.
     pub plans: Vec<Arc<Version>>,
+    /// Credit packs, the cheapest first.
+    pub packs: Vec<Pack>,
 }
 
 impl Catalogue {
@@ -33,12 +40,34 @@ impl Catalogue {
     pub fn plan(&self, key: &str) -> Option<&Arc<Version>> {
         self.plans.iter().find(|version| version.plan.key == key)
     }
+
+    /// The plan that is sold at that price of Stripe's.
+    #[must_use]
+    pub fn priced(&self, stripe_price: &str) -> Option<&Arc<Version>> {
+        self.plans.iter().find(|version| version.plan.stripe_price.as_deref() == Some(stripe_price))
+    }
+
+    /// The pack of that key.
+    #[must_use]
+    pub fn pack(&self, key: &str) -> Option<&Pack> {
+        self.packs.iter().find(|pack| pack.key == key)
+    }
 }
 
 #[derive(Deserialize)]
 struct Tables {
     #[serde(default)]
     plans: BTreeMap<String, PlanEntry>,
+    #[serde(default)]
+    packs: BTreeMap<String, PackEntry>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PackEntry {
+    name: String,
+    price: Number,
+    credits: Number,
 }
 
 #[derive(Deserialize)]
@@ -54,6 +83,8 @@ struct PlanEntry {
     recommended: bool,
     rollover: Option<RolloverEntry>,
     file_quota_bytes: Option<i64>,
+    stripe_price: Option<String>,
+    trial_days: Option<u32>,
 }
 
 #[derive(Deserialize)]
@@ -112,8 +143,8 @@ fn read(path: &str) -> Result<String, ConfigError> {
 }
 
 fn checked(tables: Tables) -> Result<Catalogue, String> {
-    if tables.plans.len() > PLANS_MAX {
-        return Err(format!("there must be at most {PLANS_MAX} plans"));
+    if tables.plans.len() > PLANS_MAX || tables.packs.len() > PLANS_MAX {
+        return Err(format!("there must be at most {PLANS_MAX} plans and {PLANS_MAX} packs"));
     }
     let mut plans = Vec::new();
     for (key, entry) in tables.plans {
@@ -124,7 +155,34 @@ fn checked(tables: Tables) -> Result<Catalogue, String> {
     if !plans.iter().any(|version| version.plan.key == FREE && version.plan.is_free()) {
         return Err("there must be a plan `free` that costs nothing".to_owned());
     }
-    Ok(Catalogue { plans })
+    let mut prices: Vec<&str> =
+        plans.iter().filter_map(|version| version.plan.stripe_price.as_deref()).collect();
+    prices.sort_unstable();
+    if let Some(twice) = prices.windows(2).find(|pair| pair[0] == pair[1]) {
+        return Err(format!("stripe_price {} must belong to one plan only", twice[0]));
+    }
+    let packs = tables
+        .packs
+        .into_iter()
+        .map(|(key, entry)| pack(&key, entry).map_err(|rule| format!("packs.{key}.{rule}")));
+    let mut packs = packs.collect::<Result<Vec<_>, _>>()?;
+    packs.sort_by(|a, b| (a.price_cents, &a.key).cmp(&(b.price_cents, &b.key)));
+    Ok(Catalogue { plans, packs })
+}
+
+fn pack(key: &str, entry: PackEntry) -> Result<Pack, String> {
+    is_key(key)?;
+    let cents = entry.price.cents().filter(|cents| *cents >= PRICE_MIN_CENTS);
+    let micro = entry.credits.micro().filter(|micro| *micro > 0);
+    Ok(Pack {
+        key: key.to_owned(),
+        name: value::words::<100>(&entry.name).ok_or("name must be 1 to 100 characters")?,
+        price_cents: cents.ok_or("price must be 0.5 to 999999.99 with at most 2 decimal places")?,
+        credits: Credits::from_micro(
+            micro
+                .ok_or("credits must be more than 0, at most 9000000000000, with at most 6 decimal places")?,
+        ),
+    })
 }
 
 fn plan(key: &str, entry: PlanEntry) -> Result<Plan, String> {
@@ -153,6 +211,11 @@ fn plan(key: &str, entry: PlanEntry) -> Result<Plan, String> {
     if entry.file_quota_bytes.is_some_and(|bytes| !(0..=QUOTA_MAX).contains(&bytes)) {
         return Err(rule("file_quota_bytes", "0 to 9007199254740991"));
     }
+    if entry.trial_days.is_some_and(|days| !(1..=TRIAL_DAYS_MAX).contains(&days)) {
+        return Err(rule("trial_days", "1 to 730"));
+    }
+    let stripe_price =
+        entry.stripe_price.map(|id| stripe_price(&id).ok_or_else(|| rule("stripe_price", PRICE_ID_RULE)));
     Ok(Plan {
         key: key.to_owned(),
         name: value::words::<100>(&entry.name).ok_or_else(|| rule("name", "1 to 100 characters"))?,
@@ -166,7 +229,14 @@ fn plan(key: &str, entry: PlanEntry) -> Result<Plan, String> {
         recommended: entry.recommended,
         rollover,
         file_quota_bytes: entry.file_quota_bytes,
+        stripe_price: stripe_price.transpose()?,
+        trial_days: entry.trial_days,
     })
+}
+
+fn stripe_price(id: &str) -> Option<String> {
+    let fits = (1..=255).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+    fits.then(|| id.to_owned())
 }
 
 fn is_key(key: &str) -> Result<(), String> {
@@ -236,6 +306,10 @@ mod tests {
             ("[plans.free]\nname='F'\nprice_monthly=0.5\ncredits=1\nduration_days=3\n", "PLANS_FILE: "),
             (&format!("{FREE_PLAN}rollover={{max=0,days=1}}\n"), "plans.free.rollover must be"),
             (&format!("{FREE_PLAN}file_quota_bytes=-1\n"), "plans.free.file_quota_bytes must be"),
+            (&format!("{FREE_PLAN}trial_days=0\n"), "plans.free.trial_days must be"),
+            (&format!("{FREE_PLAN}stripe_price='a b'\n"), "plans.free.stripe_price must be"),
+            (&format!("{FREE_PLAN}[packs.s]\nname='S'\nprice='0.49'\ncredits=1\n"), "packs.s.price must be"),
+            (&format!("{FREE_PLAN}[packs.s]\nname='S'\nprice=1\ncredits=0\n"), "packs.s.credits must be"),
             ("plans", "PLANS_FILE: "),
         ] {
             let refused = load(tables).expect_err(tables);

@@ -1,7 +1,7 @@
 //! The rules that set one key against another: what each environment refuses, what needs what.
 
 use super::source::{ConfigError, Origin, Reader, development_secret};
-use super::{AuthProvider, Config, CorsOrigins, Environment, files};
+use super::{AuthProvider, Config, CorsOrigins, Environment, files, payments};
 use kernel::Secret;
 
 /// The fewest characters of a signing secret in production: the key length of HS256 in bytes.
@@ -58,6 +58,7 @@ fn production(config: &Config, reader: &Reader) -> Result<(), ConfigError> {
         return Err(reader.refusal("AUTH0_AUDIENCE", "be set when Auth0 is on and ENVIRONMENT=production"));
     }
     files::production(config, reader)?;
+    payments::production(config, reader)?;
     let secrets = [
         ("SUPABASE_JWT_SECRET", config.supabase.as_ref().map(|s| &s.jwt_secret), SECRET_MIN_CHARS),
         ("USER_SERVICE_API_KEY", config.user_service_api_key.as_ref(), KEY_MIN_CHARS),

@@ -9,4 +9,4 @@ pub mod api;
 pub mod model;
 pub mod store;
 
-pub use model::{FREE, Plan, Version, money};
+pub use model::{FREE, Pack, Plan, Version, money};

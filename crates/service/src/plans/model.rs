@@ -34,6 +34,25 @@ pub struct Plan {
     pub rollover: Option<Rollover>,
     /// How many bytes its users' files may have together, where it says so.
     pub file_quota_bytes: Option<i64>,
+    /// Its price in Stripe, where it has one there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stripe_price: Option<String>,
+    /// How many days it may be tried before it is paid for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trial_days: Option<u32>,
+}
+
+/// Credits that are bought once and never expire.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pack {
+    /// Its key, such as `small`.
+    pub key: String,
+    /// Its name for people.
+    pub name: String,
+    /// What it costs, in hundredths of the currency.
+    pub price_cents: i64,
+    /// What it gives.
+    pub credits: Credits,
 }
 
 impl Plan {
@@ -110,6 +129,8 @@ mod tests {
             recommended: true,
             rollover: Some(Rollover { max: 1, days: 30 }),
             file_quota_bytes: None,
+            stripe_price: None,
+            trial_days: None,
         }
     }
 
