@@ -50,6 +50,10 @@ pub struct App {
     pub session_refs: SessionRefs,
     /// Where files are.
     pub files: Files,
+    /// The way to Stripe, where one is set.
+    pub stripe: Option<crate::stripe::Client>,
+    /// Turns at events of Stripe that are taken in as they come.
+    pub event_turns: Arc<Semaphore>,
     /// Who may come in.
     pub auth: Authenticator,
     /// The memory for large bodies, in KiB.

@@ -18,6 +18,7 @@ use crate::live::{Live, listen};
 use crate::plans;
 use crate::prices::Prices;
 use crate::sessions::store::session_refs;
+use crate::stripe;
 use crate::telemetry::Metrics;
 use crate::users::store::row_ids;
 use crate::writer::{Finished, Rules, Writer};
@@ -28,6 +29,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
+
+/// How many events of Stripe are taken in at once as they come; the others are left to the job.
+const EVENT_TURNS: usize = 16;
 
 /// Why the service does not start: one sentence that names the setting.
 #[derive(Debug, thiserror::Error)]
@@ -44,6 +48,9 @@ pub enum BootError {
     /// The address cannot be listened on.
     #[error("{0}")]
     Listen(String),
+    /// Stripe cannot be asked.
+    #[error("STRIPE_API_BASE: {0}")]
+    Stripe(String),
     /// Authentication cannot work.
     #[error("{0}")]
     Auth(#[from] crate::auth::AuthConfigError),
@@ -57,6 +64,7 @@ pub struct Service {
     pub router: Router,
     finished: Finished,
     jobs: tokio::task::JoinHandle<()>,
+    inbox: tokio::task::JoinHandle<()>,
     listening: Option<tokio::task::JoinHandle<()>>,
     following: tokio::task::JoinHandle<()>,
     _claim: Option<File>,
@@ -112,6 +120,8 @@ pub async fn build(config: Config, clock: Clock, metrics: Option<Metrics>) -> Re
         row_ids: row_ids(),
         session_refs: session_refs(),
         files: Files::open(&config, claim.is_some()).map_err(BootError::Files)?,
+        stripe: stripe(&config, &clock)?,
+        event_turns: Arc::new(Semaphore::new(EVENT_TURNS)),
         body_room: Arc::new(body_room(&config)),
         operations: Operations::of(&document),
         started_at: clock.now(),
@@ -126,9 +136,10 @@ pub async fn build(config: Config, clock: Clock, metrics: Option<Metrics>) -> Re
         db,
     });
     let jobs = tokio::spawn(jobs::run(Arc::clone(&app)));
+    let inbox = tokio::spawn(stripe::inbox::run(Arc::clone(&app)));
     let listening = listen::start(&app.db, &app.live);
     let router = router::router(Arc::clone(&app), routes, &document);
-    Ok(Service { app, router, finished, jobs, listening, following, _claim: claim })
+    Ok(Service { app, router, finished, jobs, inbox, listening, following, _claim: claim })
 }
 
 /// What the writer decides by.
@@ -140,6 +151,11 @@ pub fn rules(config: &Config) -> Rules {
         welcome_life: config.welcome_credits_life,
         session_life: config.session_life,
     }
+}
+
+fn stripe(config: &Config, clock: &Clock) -> Result<Option<stripe::Client>, BootError> {
+    let Some(settings) = &config.payments.stripe else { return Ok(None) };
+    stripe::Client::new(settings, clock.clone()).map(Some).map_err(BootError::Stripe)
 }
 
 /// The memory for large bodies, in KiB.
@@ -184,7 +200,7 @@ impl Service {
     /// Serves until `stop` resolves; then stops accepting, answers what was asked, and writes what
     /// was taken. Nothing that was accepted is lost.
     pub async fn serve(self, listener: TcpListener, stop: impl Future<Output = ()>) {
-        let Self { app, router, finished, jobs, listening, following, _claim } = self;
+        let Self { app, router, finished, jobs, inbox, listening, following, _claim } = self;
         let draining = Arc::clone(&app);
         let stop = async move {
             stop.await;
@@ -197,8 +213,10 @@ impl Service {
             tracing::warn!("some connections did not end within SHUTDOWN_GRACE_SECONDS and were closed");
         }
         jobs.abort();
+        inbox.abort();
         following.abort();
         let _ = jobs.await;
+        let _ = inbox.await;
         // The queue closes with the last handle on it; then the writer answers what it has and ends.
         drop(app);
         for lane in finished {

@@ -20,6 +20,7 @@ pub mod limits;
 pub mod live;
 pub mod measure;
 pub mod ops;
+pub mod payments;
 pub mod plans;
 pub mod prices;
 pub mod sessions;

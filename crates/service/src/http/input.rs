@@ -112,11 +112,32 @@ impl<T: DeserializeOwned> FromRequest<Arc<App>> for BatchInput<T> {
     }
 }
 
-async fn read<T: DeserializeOwned>(
+/// A body as it came, for whoever checks a signature over it; at most `JSON_BODY_LIMIT_BYTES`.
+#[derive(Debug)]
+pub struct RawBody {
+    /// The headers.
+    pub headers: HeaderMap,
+    /// The bytes.
+    pub body: Bytes,
+    /// The room that they take.
+    pub room: Option<OwnedSemaphorePermit>,
+}
+
+impl FromRequest<Arc<App>> for RawBody {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request<Body>, app: &Arc<App>) -> Result<Self, ApiError> {
+        let (parts, body, room) = collect(request, app, app.config.json_body_limit_bytes).await?;
+        Ok(Self { headers: parts.headers, body, room })
+    }
+}
+
+/// Reads a body within a limit, and within the memory for bodies.
+async fn collect(
     request: Request<Body>,
     app: &App,
     limit: usize,
-) -> Result<Input<T>, ApiError> {
+) -> Result<(Parts, Bytes, Option<OwnedSemaphorePermit>), ApiError> {
     let (parts, mut body) = request.into_parts();
     let announced = announced(&parts.headers, &body);
     if announced.is_some_and(|length| length > limit) {
@@ -128,6 +149,15 @@ async fn read<T: DeserializeOwned>(
     }
     let room = take_room(app, announced.unwrap_or(limit)).await?;
     let body = read_body(body, limit).await?;
+    Ok((parts, body, room))
+}
+
+async fn read<T: DeserializeOwned>(
+    request: Request<Body>,
+    app: &App,
+    limit: usize,
+) -> Result<Input<T>, ApiError> {
+    let (parts, body, room) = collect(request, app, limit).await?;
     if !body.is_empty() && !is_json(&parts.headers) {
         return Err(ApiError::of_status(StatusCode::UNSUPPORTED_MEDIA_TYPE));
     }

@@ -20,4 +20,4 @@ pub mod server;
 pub use envelope::{Envelope, json};
 pub use error::{ApiError, Invalid};
 pub use facts::RequestFacts;
-pub use input::{BatchInput, Input, Query};
+pub use input::{BatchInput, Input, Query, RawBody};

@@ -9,8 +9,10 @@ use crate::credits::{corrections, explain, grants_api as grants, holds_api as ho
 use crate::files::{api as files, direct, serve, upload};
 use crate::http::{ApiError, around, docs};
 use crate::limits::api as limits;
+use crate::payments::api as payments;
 use crate::plans::api as plans;
 use crate::prices::{api as prices, intake, quotes};
+use crate::stripe::api as stripe;
 use crate::sessions::{api as sessions, memory, messages, search};
 use crate::subscriptions::api as subscriptions;
 use crate::{
@@ -92,6 +94,14 @@ pub fn table() -> (Router<Arc<App>>, OpenApi) {
         .routes(routes!(subscriptions::get_subscription, subscriptions::set_subscription))
         .routes(routes!(subscriptions::cancel_subscription))
         .routes(routes!(subscriptions::resume_subscription))
+        .routes(routes!(payments::create_payment_intent))
+        .routes(routes!(payments::create_checkout))
+        .routes(routes!(payments::create_portal))
+        .routes(routes!(payments::list_payments))
+        .routes(routes!(payments::refund_payment))
+        .routes(routes!(stripe::take_stripe_event))
+        .routes(routes!(stripe::list_stripe_events))
+        .routes(routes!(stripe::replay_stripe_event))
         .routes(routes!(prices::list_prices))
         .routes(routes!(intake::import_prices))
         .routes(routes!(prices::get_price, prices::put_price))

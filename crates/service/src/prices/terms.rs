@@ -80,6 +80,13 @@ impl CreditsPerUsd {
     pub const fn is_positive(self) -> bool {
         self.0 > 0
     }
+
+    /// What so many cents are, rounded down; nothing where it is more than credits can say.
+    #[must_use]
+    pub fn of_cents(self, cents: i64) -> Option<Credits> {
+        let micro = i128::from(self.0) * i128::from(cents.max(0)) / 100;
+        i64::try_from(micro).ok().map(Credits::from_micro).filter(|credits| *credits <= Credits::MAX)
+    }
 }
 
 impl Markup {

@@ -5,8 +5,11 @@
 //! ([`inbox`]); [`object`] is what of its objects matters here. An event may come twice, late and in any
 //! order: what it does is decided by the object in it, never by its place in line.
 
+pub mod api;
+pub mod apply;
 pub mod breaker;
 pub mod client;
+pub mod inbox;
 pub mod object;
 pub mod signature;
 

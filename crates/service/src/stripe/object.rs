@@ -105,6 +105,13 @@ pub struct Customer {
     pub metadata: Metadata,
 }
 
+/// A page of Stripe's.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Page {
+    /// Where it is.
+    pub url: String,
+}
+
 /// A page where somebody pays.
 #[derive(Debug, Clone, Deserialize)]
 pub struct CheckoutSession {
@@ -221,6 +228,12 @@ pub struct Subscription {
     /// When it was cancelled, in seconds.
     #[serde(default)]
     pub canceled_at: Option<i64>,
+    /// Its last bill.
+    #[serde(default, deserialize_with = "reference")]
+    pub latest_invoice: Option<String>,
+    /// When it ended, in seconds.
+    #[serde(default)]
+    pub ended_at: Option<i64>,
     /// When its trial ends, in seconds.
     #[serde(default)]
     pub trial_end: Option<i64>,
@@ -436,13 +449,16 @@ pub struct InvoicePaymentOf {
 }
 
 /// Money taken from a card.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize)]
 pub struct Charge {
     /// Its id.
     pub id: String,
     /// How much.
     #[serde(default)]
     pub amount: i64,
+    /// In which currency.
+    #[serde(default, deserialize_with = "or_default")]
+    pub currency: String,
     /// How much of it was given back so far.
     #[serde(default)]
     pub amount_refunded: i64,
@@ -455,6 +471,9 @@ pub struct Charge {
     /// Whose it is.
     #[serde(default, deserialize_with = "reference")]
     pub customer: Option<String>,
+    /// What we wrote beside the payment.
+    #[serde(default, deserialize_with = "or_default")]
+    pub metadata: Metadata,
     /// When it was made, in seconds.
     #[serde(default)]
     pub created: i64,

@@ -4,21 +4,24 @@ use super::change::{self, Begin};
 use super::edits::{self, Replaces};
 use super::model::{Subscription, SubscriptionProvider, SubscriptionStatus};
 use super::store;
-use super::view::SubscriptionAnswer;
+use super::view::{IncompleteAnswer, SubscriptionAnswer};
+use super::checkout;
 use crate::app::App;
 use crate::auth::grants::{Caller, CanReadUser, CanSetPlan, CanWriteUser, UserRef};
 use crate::http::envelope::bytes as to_bytes;
 use crate::http::input::Once;
 use crate::http::kept::{keep, key_is_used, replayed};
 use crate::http::{ApiError, Input, json};
-use crate::plans::{self, FREE, Version};
+use crate::payments::start::{self as payments, Urls};
+use crate::plans::{self, Version};
+use crate::files::address::BaseUrl;
 use crate::users;
 use crate::users::api::{UserPath, refused, same_user};
-use crate::writer::{Command, WriteError};
+use crate::writer::{Command, Ticket, WriteError};
 use axum::extract::State;
 use axum::response::Response;
 use kernel::{Text, Timestamp, UserKey};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use utoipa::ToSchema;
 
@@ -32,7 +35,7 @@ async fn shown(app: &App, message: &'static str, user: &UserRef) -> Result<Subsc
 async fn standing(app: &App, user: &UserRef) -> Result<Option<Subscription>, ApiError> {
     let found = store::current(&app.db, user.row).await?;
     match found {
-        Some(of) if of.status == SubscriptionStatus::Active && of.period.end <= app.clock.now() => {
+        Some(of) if of.status != SubscriptionStatus::Canceled && of.is_due(app.clock.now()) => {
             change::turn(app, of).await.map_err(|error| refused(error, &user.auth0_id))?;
             Ok(store::current(&app.db, user.row).await?)
         }
@@ -47,7 +50,10 @@ async fn of(app: &App, user: &UserRef) -> Result<Subscription, ApiError> {
 }
 
 /// The caller's own user.
-async fn own(app: &App, caller: &Caller) -> Result<UserRef, ApiError> {
+///
+/// # Errors
+/// 403 for a service key, 404 where the user was never made.
+pub async fn own(app: &App, caller: &Caller) -> Result<UserRef, ApiError> {
     let Some(subject) = caller.subject() else {
         return Err(ApiError::forbidden("A service key has no user of its own"));
     };
@@ -65,6 +71,18 @@ fn sold<'a>(app: &'a App, key: &str) -> Result<&'a Arc<Version>, ApiError> {
         .ok_or_else(|| ApiError::invalid(["body", "plan_type"], format!("must be one of {}", keys())))
 }
 
+/// A plan that is sold and costs something.
+///
+/// # Errors
+/// 400 that names the field.
+pub fn paid_plan<'a>(app: &'a App, key: &str) -> Result<&'a Arc<Version>, ApiError> {
+    let version = sold(app, key)?;
+    if version.plan.is_free() {
+        return Err(ApiError::invalid(["body", "plan_type"], "must be a plan that costs something"));
+    }
+    Ok(version)
+}
+
 fn not_begun(error: WriteError, user: &UserRef) -> ApiError {
     match error {
         WriteError::Refused(_) => ApiError::conflict(
@@ -72,6 +90,17 @@ fn not_begun(error: WriteError, user: &UserRef) -> ApiError {
         ),
         other => refused(other, &user.auth0_id),
     }
+}
+
+/// The subscription, or the checkout that begins it.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "the document describes either")]
+pub enum SubscribeAnswer {
+    /// It is in force.
+    InForce(SubscriptionAnswer),
+    /// It is to be paid.
+    Incomplete(IncompleteAnswer),
 }
 
 /// What to subscribe to.
@@ -86,38 +115,41 @@ pub struct SubscribeRequest {
 /// Subscribe to a plan
 ///
 /// `free` begins at once; its periods are counted from when the user was made, and the welcome credits are those
-/// of the first. A plan that costs something is never given away: 503 while nothing can be paid for here; an admin
-/// sets such a plan for whoever pays by invoice. The fields come as JSON or as a query.
+/// of the first. A plan that costs something is never given away: the answer is a checkout (`checkout_url`), and the plan begins once
+/// it is paid. Where one is paid for already, it becomes the other plan: a dearer one at once, prorated; another one
+/// when the period ends. 503 while nothing can be paid for here; an admin sets such a plan for whoever pays by invoice. The
+/// fields come as JSON or as a query.
 #[utoipa::path(
     post, path = "/api/v1/subscriptions", tag = "Subscriptions", operation_id = "create_subscription",
     security(("bearer" = [])),
     request_body(content = Option<SubscribeRequest>, example = json!({"plan_type": "free"})),
-    responses((status = 200, body = SubscriptionAnswer, description = "The subscription", links(
+    responses((status = 200, body = SubscribeAnswer, description = "The subscription, or the checkout that begins it", links(
         ("current" = (operation_id = "get_current_subscription")),
     ))),
 )]
 pub async fn create_subscription(
     State(app): State<Arc<App>>,
     caller: Caller,
+    base: BaseUrl,
     Input { value, once }: Input<SubscribeRequest>,
 ) -> Result<Response, ApiError> {
     let user = own(&app, &caller).await?;
     same_user(&user.auth0_id, user.row, value.user_id.as_ref(), "user_id")?;
     let version = sold(&app, value.plan_type.as_str())?;
-    if version.plan.key != FREE {
-        let message = format!(
-            "The plan {} costs money, and payments are not set up (STRIPE_SECRET_KEY); an admin can set it",
-            version.plan.key
-        );
-        return Err(ApiError::unavailable(message, "a paid plan was asked for, and nothing can be paid for"));
+    if !version.plan.is_free() {
+        payments::stripe(&app)?;
     }
+    let cause = payments::cause(&caller.principal.caller(), once.key_text());
     let ticket = once.ticket(caller.principal.caller());
     if key_is_used(&app, &ticket).await? {
         return replayed(&app, ticket).await;
     }
+    if !version.plan.is_free() {
+        return buy(&app, &user, version, &base, &cause, ticket).await;
+    }
     let before = standing(&app, &user).await?;
-    match before.filter(|of| of.status == SubscriptionStatus::Active) {
-        Some(of) if of.provider == SubscriptionProvider::Manual => {
+    match before.filter(|of| of.status != SubscriptionStatus::Canceled) {
+        Some(of) if of.provider != SubscriptionProvider::Free => {
             let message = format!("The plan {} is in force; it must be cancelled first", of.plan);
             return Err(ApiError::conflict(message));
         }
@@ -143,6 +175,32 @@ pub async fn create_subscription(
     }
     let answer = shown(&app, "Subscription is in force", &user).await?;
     keep(&app, ticket, to_bytes(&answer)).await
+}
+
+/// Changes the plan that is paid for, or begins the checkout of one.
+async fn buy(
+    app: &App,
+    user: &UserRef,
+    version: &Version,
+    base: &BaseUrl,
+    cause: &str,
+    ticket: Ticket,
+) -> Result<Response, ApiError> {
+    let before = standing(app, user).await?;
+    let in_force = before.filter(|of| of.status != SubscriptionStatus::Canceled);
+    if let Some(of) = in_force.filter(|of| of.provider == SubscriptionProvider::Stripe) {
+        let same = of.plan == version.plan.key && !of.cancel_at_period_end && of.next_plan_version.is_none();
+        if !same {
+            checkout::change(app, user, &of, version, cause).await?;
+        }
+        return keep(app, ticket, to_bytes(&shown(app, "Subscription is in force", user).await?)).await;
+    }
+    let settings = &app.config.payments;
+    let or_own = |url: &Option<String>| url.clone().unwrap_or_else(|| base.0.clone());
+    let urls = Urls { success: or_own(&settings.success_url), cancel: or_own(&settings.cancel_url) };
+    let (of, made) = checkout::begin(app, user, version, &urls, cause).await?;
+    let answer = IncompleteAnswer::new(&user.auth0_id, version, of.id, made, app.clock.now());
+    keep(app, ticket, to_bytes(&answer)).await
 }
 
 /// Read the caller's subscription
@@ -304,11 +362,21 @@ async fn end(
     same_user(&user.auth0_id, user.row, value.user_id.as_ref(), "user_id")?;
     let (by, now) = (caller.principal.caller(), app.clock.now());
     let operator = !caller.is_plain();
-    set(app, user, caller, once, "Subscription cancelled", |of| match value.at_period_end {
-        Some(false) => edits::cancel(of, now),
-        _ => edits::cancel_at_period_end(of, &by, operator, now),
+    let at_once = value.at_period_end == Some(false);
+    let ends = if at_once { Ask::Cancel } else { Ask::CancelAtPeriodEnd };
+    set(app, user, caller, once, "Subscription cancelled", ends, |of| match at_once {
+        true => edits::cancel(of, now),
+        false => edits::cancel_at_period_end(of, &by, operator, now),
     })
     .await
+}
+
+/// What Stripe is asked, where it says when the subscription ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ask {
+    Cancel,
+    CancelAtPeriodEnd,
+    Resume,
 }
 
 /// Take a cancellation back
@@ -329,7 +397,7 @@ pub async fn resume_subscription(
     same_user(&on.user.auth0_id, on.user.row, value.user_id.as_ref(), "user_id")?;
     let now = app.clock.now();
     let whose = on.caller.is_plain().then(|| on.caller.principal.caller());
-    set(&app, &on.user, &on.caller, once, "Subscription resumed", |of| {
+    set(&app, &on.user, &on.caller, once, "Subscription resumed", Ask::Resume, |of| {
         edits::resume(of, whose.as_deref(), now)
     })
     .await
@@ -348,14 +416,32 @@ async fn set(
     caller: &Caller,
     once: Once,
     message: &'static str,
+    ask: Ask,
     edit: impl Fn(&Subscription) -> crate::writer::Edit,
 ) -> Result<Response, ApiError> {
+    let cause = payments::cause(&caller.principal.caller(), once.key_text());
     let ticket = once.ticket(caller.principal.caller());
     if key_is_used(app, &ticket).await? {
         return replayed(app, ticket).await;
     }
     let of = of(app, user).await?;
-    app.writer.execute(Command::Edit(edit(&of))).await.map_err(|error| over(error, user))?;
+    let write = async || app.writer.execute(Command::Edit(edit(&of))).await.map_err(|error| over(error, user));
+    if of.provider == SubscriptionProvider::Stripe && of.status != SubscriptionStatus::Canceled {
+        // Whose word it was is noted here, and what becomes of it is Stripe's to say.
+        match ask {
+            Ask::Cancel => checkout::cancel(app, user, &of, true, &cause).await?,
+            Ask::CancelAtPeriodEnd => {
+                checkout::cancel(app, user, &of, false, &cause).await?;
+                write().await?;
+            }
+            Ask::Resume => {
+                write().await?;
+                checkout::resume(app, user, &of, &cause).await?;
+            }
+        }
+    } else {
+        write().await?;
+    }
     let answer = shown(app, message, user).await?;
     keep(app, ticket, to_bytes(&answer)).await
 }

@@ -7,7 +7,7 @@
 use super::edits::{self, Replaces};
 use super::model::{Subscription, SubscriptionProvider, SubscriptionStatus};
 use super::period::Period;
-use super::store;
+use super::{store, stripe};
 use crate::app::App;
 use crate::credits::Rejection;
 use crate::credits::ledger::{Issue, LedgerCommand, Note};
@@ -80,6 +80,13 @@ fn period(anchor: Timestamp, version: &Version, ends_at: Option<Timestamp>, now:
 /// [`WriteError`]; what was begun is finished the next time.
 pub async fn turn(app: &App, mut of: Subscription) -> Result<(), WriteError> {
     let now = app.clock.now();
+    if of.provider == SubscriptionProvider::Stripe {
+        let id = store::stripe_id(&app.db, of.id).await.map_err(crate::payments::settle::unavailable)?;
+        return match id {
+            Some(id) => stripe::project(app, &id).await,
+            None => Err(WriteError::Internal(format!("subscription {} does not name Stripe's", of.id))),
+        };
+    }
     if of.period.end <= now {
         if of.is_over(now) {
             return unless_done(app.writer.execute(Command::Edit(edits::cancel(&of, now))).await);

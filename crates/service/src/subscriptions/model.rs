@@ -15,6 +15,8 @@ words! {
         Free = "free",
         /// An admin, whose customer pays by invoice or not at all.
         Manual = "manual",
+        /// Stripe, which takes the money.
+        Stripe = "stripe",
     }
 }
 
@@ -23,6 +25,10 @@ words! {
     SubscriptionStatus {
         /// It is in force.
         Active = "active",
+        /// It is in force, and not to be paid for yet.
+        Trialing = "trialing",
+        /// It is in force for some days more, although its period was not paid.
+        PastDue = "past_due",
         /// It is over.
         Canceled = "canceled",
     }
@@ -76,6 +82,15 @@ impl Subscription {
         self.due_at >= self.period.end
     }
 
+    /// Whether time asks something of it.
+    #[must_use]
+    pub fn is_due(&self, now: Timestamp) -> bool {
+        match self.provider {
+            SubscriptionProvider::Stripe => self.due_at <= now,
+            SubscriptionProvider::Free | SubscriptionProvider::Manual => self.period.end <= now,
+        }
+    }
+
     /// Whether it has no more periods at `now`.
     #[must_use]
     pub fn is_over(&self, now: Timestamp) -> bool {
@@ -88,7 +103,9 @@ impl Subscription {
         match self.provider {
             // Its periods are counted from the user's own beginning: whoever comes back gets none twice.
             SubscriptionProvider::Free => format!("plan:free:{n}"),
-            SubscriptionProvider::Manual => format!("subscription:{}:{n}", self.id),
+            SubscriptionProvider::Manual | SubscriptionProvider::Stripe => {
+                format!("subscription:{}:{n}", self.id)
+            }
         }
     }
 }

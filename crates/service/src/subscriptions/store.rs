@@ -1,7 +1,7 @@
 //! Reading subscriptions.
 
 use super::model::{Subscription, subscription_columns};
-use crate::db::{Db, DbError};
+use crate::db::{Db, DbError, FromRow, Row};
 use kernel::{Timestamp, UserRowId};
 
 /// The subscription of a user: the one in force, or else the last one.
@@ -13,7 +13,7 @@ pub async fn current(db: &Db, user: UserRowId) -> Result<Option<Subscription>, D
         "SELECT ",
         subscription_columns!(),
         " FROM subscriptions s WHERE s.user_id = $1 \
-         ORDER BY CASE s.status WHEN 'active' THEN 0 ELSE 1 END, s.updated_at DESC, s.id DESC LIMIT 1"
+         ORDER BY CASE s.status WHEN 'canceled' THEN 1 ELSE 0 END, s.updated_at DESC, s.id DESC LIMIT 1"
     );
     db.find(sql, &[user.0.into()]).await
 }
@@ -31,7 +31,7 @@ pub async fn due(
     let sql = concat!(
         "SELECT ",
         subscription_columns!(),
-        " FROM subscriptions s JOIN users u ON u.id = s.user_id WHERE s.status = 'active' AND s.due_at <= $1 \
+        " FROM subscriptions s JOIN users u ON u.id = s.user_id WHERE s.status <> 'canceled' AND s.due_at <= $1 \
          AND (s.due_at, s.id) > ($2, $3) AND u.deleted_at IS NULL ORDER BY s.due_at, s.id LIMIT $4"
     );
     let values = vec![now.micros().into(), after.0.micros().into(), after.1.into(), limit.into()];
@@ -43,8 +43,44 @@ pub async fn due(
 /// # Errors
 /// [`DbError`].
 pub async fn has_begun(db: &Db, cause: Option<&str>) -> Result<bool, DbError> {
-    let sql = "SELECT id FROM subscriptions WHERE cause = $1";
-    Ok(db.find::<i64>(sql, &[cause.map(str::to_owned).into()]).await?.is_some())
+    match cause {
+        Some(cause) => Ok(begun_by(db, cause).await?.is_some()),
+        None => Ok(false),
+    }
+}
+
+/// The row that a cause began.
+///
+/// # Errors
+/// [`DbError`].
+pub async fn begun_by(db: &Db, cause: &str) -> Result<Option<i64>, DbError> {
+    db.find("SELECT id FROM subscriptions WHERE cause = $1", &[cause.into()]).await
+}
+
+/// Whether the user ever had a plan that is paid for through Stripe.
+///
+/// # Errors
+/// [`DbError`].
+pub async fn ever_paid(db: &Db, user: UserRowId) -> Result<bool, DbError> {
+    let sql = "SELECT CAST(1 AS BIGINT) FROM stripe_subscriptions WHERE user_id = $1 LIMIT 1";
+    Ok(db.find::<i64>(sql, &[user.0.into()]).await?.is_some())
+}
+
+/// Stripe's id of a subscription that stands for one of its.
+///
+/// # Errors
+/// [`DbError`].
+pub async fn stripe_id(db: &Db, id: i64) -> Result<Option<String>, DbError> {
+    let cause: Option<Cause> = db.find("SELECT cause FROM subscriptions WHERE id = $1 AND provider = 'stripe'", &[id.into()]).await?;
+    Ok(cause.and_then(|Cause(cause)| cause.strip_prefix("stripe:").map(str::to_owned)))
+}
+
+struct Cause(String);
+
+impl FromRow for Cause {
+    fn from_row(row: &Row<'_>) -> Result<Self, DbError> {
+        row.text(0).map(Self)
+    }
 }
 
 /// Whether the user was given welcome credits, which are those of its first free period.

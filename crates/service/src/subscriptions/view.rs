@@ -3,6 +3,7 @@
 use super::model::{Subscription, SubscriptionProvider, SubscriptionStatus};
 use crate::plans::Version;
 use crate::plans::api::PlanView;
+use crate::stripe::object::CheckoutSession;
 use kernel::{ExternalId, Timestamp};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -40,6 +41,73 @@ pub struct SubscriptionView {
     canceled_at: Option<Timestamp>,
     /// When it began.
     created_at: Timestamp,
+}
+
+/// A subscription that begins once its checkout is paid.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct IncompleteView {
+    /// Whose it is to be.
+    user_id: ExternalId,
+    /// The plan's key.
+    #[schema(max_length = 50)]
+    plan_type: String,
+    /// Which version of the plan.
+    #[schema(max_length = 63)]
+    plan_version: String,
+    /// Always `incomplete`.
+    #[schema(max_length = 20)]
+    status: &'static str,
+    /// The payment.
+    #[schema(minimum = 1, maximum = 9_007_199_254_740_991_i64)]
+    payment_id: i64,
+}
+
+/// A plan whose checkout is to be paid.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct IncompleteAnswer {
+    /// Always true.
+    success: bool,
+    /// Always `success`.
+    #[schema(max_length = 20)]
+    status: &'static str,
+    /// One sentence for people.
+    #[schema(max_length = 300)]
+    message: &'static str,
+    /// When the answer was made.
+    timestamp: Timestamp,
+    /// The subscription to be.
+    subscription: IncompleteView,
+    /// Its plan.
+    plan_config: PlanView,
+    /// Where it is paid.
+    #[schema(max_length = 10_000)]
+    checkout_url: Option<String>,
+    /// Stripe's checkout.
+    #[schema(max_length = 255)]
+    session_id: String,
+}
+
+impl IncompleteAnswer {
+    /// What is said of a checkout that was begun.
+    #[must_use]
+    pub fn new(user: &ExternalId, version: &Version, payment_id: i64, made: CheckoutSession, now: Timestamp) -> Self {
+        Self {
+            success: true,
+            status: "success",
+            message: "The plan begins once its checkout is paid",
+            timestamp: now,
+            subscription: IncompleteView {
+                user_id: user.clone(),
+                plan_type: version.plan.key.clone(),
+                plan_version: version.id.clone(),
+                status: "incomplete",
+                payment_id,
+            },
+            plan_config: PlanView::from(&version.plan),
+            checkout_url: made.url,
+            session_id: made.id,
+        }
+    }
 }
 
 /// A subscription with its plan.

@@ -66,6 +66,10 @@ pub enum Counter {
     Files,
     /// Subscriptions.
     Subscriptions,
+    /// Payments.
+    Payments,
+    /// Events of Stripe.
+    StripeEvents,
 }
 
 /// The ids that one writer may give out.
@@ -83,6 +87,8 @@ pub struct Ids {
     memories: Block,
     files: Block,
     subscriptions: Block,
+    payments: Block,
+    stripe_events: Block,
 }
 
 impl Default for Ids {
@@ -96,6 +102,8 @@ impl Default for Ids {
             memories: Block::new("session_memories", SMALL_BLOCK),
             files: Block::new("files", SMALL_BLOCK),
             subscriptions: Block::new("subscriptions", SMALL_BLOCK),
+            payments: Block::new("payments", SMALL_BLOCK),
+            stripe_events: Block::new("stripe_events", SMALL_BLOCK),
         }
     }
 }
@@ -108,6 +116,8 @@ impl Ids {
             Counter::Memories => &mut self.memories,
             Counter::Files => &mut self.files,
             Counter::Subscriptions => &mut self.subscriptions,
+            Counter::Payments => &mut self.payments,
+            Counter::StripeEvents => &mut self.stripe_events,
         }
     }
 
@@ -124,6 +134,8 @@ impl Ids {
             (&mut self.memories, edited(Counter::Memories)),
             (&mut self.files, edited(Counter::Files)),
             (&mut self.subscriptions, edited(Counter::Subscriptions)),
+            (&mut self.payments, edited(Counter::Payments)),
+            (&mut self.stripe_events, edited(Counter::StripeEvents)),
         ]
         .into_iter()
         .filter_map(|(block, wanted)| {

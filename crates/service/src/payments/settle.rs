@@ -1,0 +1,147 @@
+//! Making the ledger say what the money says: credits for what came, and back again for what went back.
+//!
+//! A payment's row holds the facts; this brings the account in line with them, step by step. Each step
+//! has a name of its own in the ledger and is written down before it is done, so it happens once,
+//! however often and in how many processes this runs.
+
+use super::edits;
+use super::model::{Payment, PaymentKind};
+use super::store::{self, By};
+use crate::app::App;
+use crate::credits::Rejection;
+use crate::credits::ledger::{Issue, LedgerCommand, Note, Reclaim};
+use crate::credits::model::{EntryKind, Origin, Source};
+use crate::db::DbError;
+use crate::plans;
+use crate::writer::{Command, Done, WriteError};
+use kernel::{Credits, JsonObject, Timestamp};
+
+/// More steps than facts can ask for at once; the next event goes on.
+const STEPS_MAX: usize = 16;
+
+/// Brings the account in line with what is known of a payment.
+///
+/// # Errors
+/// [`WriteError`]; what was begun is finished the next time.
+pub async fn settle(app: &App, id: i64) -> Result<(), WriteError> {
+    for _ in 0..STEPS_MAX {
+        let Some(of) = store::find(&app.db, By::Id(id)).await.map_err(unavailable)? else { return Ok(()) };
+        let now = app.clock.now();
+        let edit = if of.grant.is_none() {
+            if of.due() == Credits::ZERO {
+                return Ok(());
+            }
+            give(app, &of, now).await?
+        } else if of.reclaiming == of.reclaimed {
+            let target = of.to_reclaim();
+            if target == of.reclaimed {
+                return Ok(());
+            }
+            edits::reclaiming(&of, target, now)
+        } else {
+            let owed = step(app, &of).await?;
+            edits::reclaimed(&of, owed, now)
+        };
+        app.writer.execute(Command::Edit(edit)).await?;
+    }
+    Ok(())
+}
+
+/// What a failed look-up is to whoever writes.
+#[must_use]
+pub fn unavailable(error: DbError) -> WriteError {
+    match error {
+        DbError::Internal(why) => WriteError::Internal(why),
+        other => WriteError::Unavailable(other.to_string()),
+    }
+}
+
+/// Gives the credits of the money that came.
+async fn give(app: &App, of: &Payment, now: Timestamp) -> Result<crate::writer::Edit, WriteError> {
+    let credits = of.due();
+    let mut issue = issue(of, credits, format!("stripe:payment:{}", of.id));
+    if of.kind == PaymentKind::Subscription {
+        let (Some((_, end)), Some(version)) = (of.period, &of.item) else {
+            return Err(WriteError::Internal(format!("payment {} does not say what it pays for", of.id)));
+        };
+        // What was paid for is over: there is nothing to use any more.
+        if end <= now {
+            return Ok(edits::granted(of, 0, Credits::ZERO, now));
+        }
+        let version = plans::store::version(app, version).await.map_err(unavailable)?;
+        issue.kind = EntryKind::Grant;
+        issue.source = Source::Plan;
+        issue.expires_at = Some(end);
+        issue.rollover = version.plan.rollover;
+        issue.note.description = Some(format!("Plan {}", version.plan.name));
+    }
+    let grant = grant(app, of, issue).await?;
+    Ok(edits::granted(of, grant, credits, now))
+}
+
+fn issue(of: &Payment, amount: Credits, reference_id: String) -> Issue {
+    Issue {
+        kind: EntryKind::Recharge,
+        amount,
+        source: Source::Purchase,
+        priority: 0,
+        effective_at: None,
+        expires_at: None,
+        scope: None,
+        rollover: None,
+        reference_id: Some(reference_id),
+        note: note(of, "Payment received"),
+    }
+}
+
+fn note(of: &Payment, description: &str) -> Note {
+    Note {
+        description: Some(description.to_owned()),
+        metadata: JsonObject::default().with_member("payment_id", &of.id.to_string()),
+        origin: Origin { actor: "stripe".to_owned(), ..Origin::default() },
+    }
+}
+
+async fn grant(app: &App, of: &Payment, issue: Issue) -> Result<i64, WriteError> {
+    match app.writer.execute(Command::Ledger(of.user, LedgerCommand::Issue(issue))).await? {
+        Done::Entry { entry, .. } => Ok(entry.seq),
+        other => Err(WriteError::Internal(format!("an issue was answered with {other:?}"))),
+    }
+}
+
+/// Takes back, or gives back, what the step says; the answer is what is owed of it.
+async fn step(app: &App, of: &Payment) -> Result<Credits, WriteError> {
+    let reference = format!("stripe:payment:{}:{}", of.id, of.step);
+    let micro = of.reclaiming.micro() - of.reclaimed.micro();
+    if micro < 0 {
+        grant(app, of, issue(of, Credits::from_micro(-micro), reference)).await?;
+        return Ok(Credits::ZERO);
+    }
+    let mut amount = Credits::from_micro(micro);
+    loop {
+        let reclaim = Reclaim {
+            grant: of.grant.unwrap_or_default(),
+            amount,
+            reference_id: reference.clone(),
+            note: note(of, "Money given back"),
+        };
+        match app.writer.execute(Command::Ledger(of.user, LedgerCommand::Reclaim(reclaim))).await {
+            Ok(Done::Entry { entry, .. }) => return Ok(owed(&entry)),
+            // The rest was taken back by hand.
+            Err(WriteError::Credits(Rejection::ReclaimExceeds { reclaimable })) => {
+                tracing::warn!(payment = of.id, %amount, %reclaimable, "less can be taken back than money went back");
+                if reclaimable == Credits::ZERO {
+                    return Ok(Credits::ZERO);
+                }
+                amount = reclaimable;
+            }
+            Ok(other) => return Err(WriteError::Internal(format!("a reclaim was answered with {other:?}"))),
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// What an entry took from no grant.
+fn owed(entry: &crate::credits::Entry) -> Credits {
+    entry.funded_by.iter().find(|(grant, _)| *grant == 0).map_or(Credits::ZERO, |(_, part)| *part)
+}
