@@ -3,6 +3,7 @@
 use super::api::{note, transact};
 use super::context::Basis;
 use super::ledger::{Adjust, LedgerCommand, Void};
+use super::model::CREDIT_LIMIT_MAX;
 use crate::app::App;
 use crate::auth::grants::CanGrant;
 use crate::http::envelope::bytes as to_bytes;
@@ -16,10 +17,6 @@ use kernel::{Charge, Credits, GrantId, JsonObject, RecordId, Signed, Text, Trans
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use utoipa::{IntoParams, ToSchema};
-
-/// The most that an account may be let to owe: beyond what any prepaid product extends, and far
-/// enough below [`Credits::MAX`] that no sum of the two overflows.
-pub const CREDIT_LIMIT_MAX: Credits = Credits::from_micro(100_000_000_000 * 1_000_000);
 
 /// A correction of the balance.
 #[derive(Debug, Deserialize, ToSchema)]

@@ -1,6 +1,7 @@
 //! Why the ledger refuses.
 
 use super::hold::HoldStatus;
+use super::model::OWED_MAX;
 use crate::limits::Denial;
 use kernel::{Credits, HoldId};
 
@@ -59,6 +60,15 @@ pub enum Rejection {
     /// The grant has nothing left to take back.
     #[error("the grant has nothing left: it is spent, has ended or was voided before")]
     NothingToVoid,
+    /// More than the grant gave and nobody took back before.
+    #[error("at most {reclaimable} credits of this grant can still be reclaimed")]
+    ReclaimExceeds {
+        /// What is left to reclaim.
+        reclaimable: Credits,
+    },
+    /// What the account would owe is more than it may.
+    #[error("the account may owe at most {OWED_MAX} credits")]
+    OwesTooMuch,
     /// Open holds have set some of the grant aside.
     #[error("open holds have set {held} credits of the grant aside; settle them first")]
     GrantHeld {

@@ -16,6 +16,12 @@ pub type Hash = [u8; 32];
 
 /// The most grants with something left that one account may have.
 pub const OPEN_GRANTS_MAX: usize = 10_000;
+/// The most that an account may be let to owe: beyond what any prepaid product extends, and far
+/// enough below [`Credits::MAX`] that no sum of the two overflows.
+pub const CREDIT_LIMIT_MAX: Credits = Credits::from_micro(100_000_000_000 * 1_000_000);
+/// The most that an account may owe after a reclaim: what holds still have of the credit limit fits
+/// on top of it.
+pub const OWED_MAX: Credits = Credits::from_micro(Credits::MAX.micro() - CREDIT_LIMIT_MAX.micro());
 
 /// Makes an enum whose values are written as one word in JSON, tables and hashes.
 macro_rules! words {
@@ -130,7 +136,7 @@ pub struct Grant {
     pub scope: Option<Arc<Scope>>,
     /// What of it lives on after its end.
     pub rollover: Option<Rollover>,
-    /// Whether what was left of it was taken back.
+    /// Whether what was left of it was taken back, or all that it gave.
     pub voided: bool,
     /// What of `remaining` open holds have set aside; known where the grant is part of an account.
     pub held: Credits,

@@ -234,6 +234,8 @@ impl From<Rejection> for ApiError {
             | Rejection::TooManyHolds
             | Rejection::HoldsTooLarge
             | Rejection::NothingToVoid
+            | Rejection::ReclaimExceeds { .. }
+            | Rejection::OwesTooMuch
             | Rejection::GrantHeld { .. }
             | Rejection::HoldSettled { .. } => Self::conflict(message),
             Rejection::TooMuch

@@ -29,7 +29,7 @@ pub struct Needs {
     pub originals: Vec<TransactionId>,
     /// Holds that are to be settled or ticked.
     pub holds: Vec<HoldId>,
-    /// Grants that are to be voided.
+    /// Grants that are to be taken back.
     pub grants: Vec<GrantId>,
     /// What is to be spent, as far as spending limits may be about it: the counters that it moves
     /// follow from the accounts, once they are loaded.
@@ -144,6 +144,10 @@ impl Needs {
                 self.usage_ids.extend(adjust.usage_record_id);
             }
             LedgerCommand::Void(void) => self.grants.push(GrantId { user, seq: void.grant }),
+            LedgerCommand::Reclaim(reclaim) => {
+                self.grants.push(GrantId { user, seq: reclaim.grant });
+                self.references.push((user, reclaim.reference_id.clone()));
+            }
             LedgerCommand::SetLimits(limits) => self.limits.push((user, Arc::clone(limits))),
             LedgerCommand::SetCreditLimit(_) => {}
             LedgerCommand::Issue(issue) => {
@@ -171,6 +175,18 @@ impl Needs {
         wanted.sort_unstable();
         wanted.dedup();
         wanted
+    }
+
+    /// The grants of which it matters what was taken back: those that the batch takes back, and those that
+    /// what it refunds may return to.
+    #[must_use]
+    pub fn reversible(&self, working: &Working) -> Vec<GrantId> {
+        let refunded = self.originals.iter().filter_map(|id| working.originals.get(id));
+        let homes = refunded.flat_map(|original| original.grants.iter().map(|g| g.id(original.entry.user)));
+        let mut grants: Vec<GrantId> = self.grants.iter().copied().chain(homes).collect();
+        grants.sort_unstable();
+        grants.dedup();
+        grants
     }
 
     fn sort(&mut self) {

@@ -45,8 +45,10 @@ pub struct Working {
     pub originals: HashMap<TransactionId, Original>,
     /// Holds that are to be settled or ticked.
     pub holds: HashMap<HoldId, Hold>,
-    /// Grants that are to be voided.
+    /// Grants that are to be taken back.
     pub grants: HashMap<GrantId, Grant>,
+    /// What was taken back of grants so far, of those where it matters.
+    pub reversed: HashMap<GrantId, Credits>,
     /// Entries of holds that were charged, and of events that were.
     pub entries: HashMap<TransactionId, Entry>,
     /// What counts under spending limits.
@@ -239,11 +241,14 @@ impl Plan<'_> {
         let now = account.time(self.now);
         let owner = |id: Option<i64>| id.and_then(|id| working.usage_owners.get(&id).copied());
         let hold = |n: i64| working.holds.get(&HoldId { user, seq: n });
-        let facts = Facts { counters: Some(&working.counters), ..Facts::default() };
+        let reference = |id: &String| working.references.get(&(user, id.clone()));
+        let grant = |seq: i64| working.grants.get(&GrantId { user, seq });
+        let (counters, reversed) = (Some(&working.counters), Some(&working.reversed));
+        let facts = Facts { counters, reversed, ..Facts::default() };
         let facts = match command {
             LedgerCommand::Consume(consume) => Facts { usage_owner: owner(consume.usage_record_id), ..facts },
-            LedgerCommand::Issue(Issue { reference_id: Some(reference), .. }) => {
-                Facts { reference: working.references.get(&(user, reference.clone())), ..facts }
+            LedgerCommand::Issue(Issue { reference_id: Some(id), .. }) => {
+                Facts { reference: reference(id), ..facts }
             }
             LedgerCommand::Refund(refund) => {
                 Facts { original: working.originals.get(&refund.original), ..facts }
@@ -253,8 +258,9 @@ impl Plan<'_> {
                 usage_owner: owner(adjust.usage_record_id),
                 ..facts
             },
-            LedgerCommand::Void(void) => {
-                Facts { grant: working.grants.get(&GrantId { user, seq: void.grant }), ..facts }
+            LedgerCommand::Void(void) => Facts { grant: grant(void.grant), ..facts },
+            LedgerCommand::Reclaim(reclaim) => {
+                Facts { reference: reference(&reclaim.reference_id), grant: grant(reclaim.grant), ..facts }
             }
             LedgerCommand::Tick(tick) => Facts { hold: hold(tick.hold), ..facts },
             LedgerCommand::Capture(capture) => {
@@ -325,6 +331,10 @@ impl Plan<'_> {
                 && let Some(original) = self.working.originals.get_mut(&TransactionId { user, seq })
             {
                 original.refunded = Credits::from_micro(original.refunded.micro() + entry.amount.micro());
+            }
+            if let (EntryKind::Reversal, Some(seq)) = (entry.kind, entry.cause.reverses) {
+                let reversed = self.working.reversed.entry(GrantId { user, seq }).or_default();
+                *reversed = Credits::from_micro(reversed.micro() - entry.amount.micro());
             }
             if entry.cause.hold_id.is_some() {
                 self.working.entries.insert(entry.transaction_id(), entry.clone());

@@ -12,7 +12,7 @@ use crate::db::{DbError, FromRow, Row};
 use crate::writer::needs::Needs;
 use crate::writer::plan::{Changes, Working};
 use deadpool_postgres::Object;
-use kernel::{Credits, Timestamp, TransactionId, UserRowId};
+use kernel::{Credits, GrantId, Timestamp, TransactionId, UserRowId};
 
 /// Loads accounts with their open grants and holds: in one statement, and so as they were at one
 /// instant; or with the accounts locked, and then nobody changes the rest.
@@ -80,6 +80,28 @@ pub async fn load(connection: &Object, needs: &Needs, working: &mut Working) -> 
     }
     for id in &needs.originals {
         load_original(connection, *id, working).await?;
+    }
+    load_reversed(connection, needs, working).await
+}
+
+/// Loads what was taken back so far of the grants where it matters.
+async fn load_reversed(connection: &Object, needs: &Needs, working: &mut Working) -> Result<(), DbError> {
+    let grants = needs.reversible(working);
+    if grants.is_empty() {
+        return Ok(());
+    }
+    let statement = connection
+        .prepare_cached(
+            "SELECT e.user_id, e.reverses, (-sum(e.amount))::bigint FROM credit_entries e \
+             JOIN UNNEST($1::bigint[], $2::bigint[]) AS t(user_id, seq) \
+             ON e.user_id = t.user_id AND e.reverses = t.seq \
+             WHERE e.transaction_type = 'reversal' GROUP BY e.user_id, e.reverses",
+        )
+        .await?;
+    let (users, seqs): (Vec<i64>, Vec<i64>) = grants.iter().map(|id| (id.user.0, id.seq)).unzip();
+    for row in connection.query(&statement, &[&users, &seqs]).await? {
+        let id = GrantId { user: UserRowId(row.try_get(0)?), seq: row.try_get(1)? };
+        working.reversed.insert(id, Credits::from_micro(row.try_get(2)?));
     }
     Ok(())
 }

@@ -100,6 +100,15 @@ pub fn load(connection: &Connection, needs: &Needs, working: &mut Working) -> Re
         }
         working.originals.insert(*id, Original { entry, refunded: Credits::from_micro(refunded), grants });
     }
+    for id in needs.reversible(working) {
+        let reversed: i64 = connection
+            .prepare_cached(
+                "SELECT coalesce(-sum(amount), 0) FROM credit_entries WHERE user_id = ?1 AND reverses = ?2 \
+                 AND transaction_type = 'reversal' AND transaction_type <> 'consume'",
+            )?
+            .query_row(params![id.user.0, id.seq], |row| row.get(0))?;
+        working.reversed.insert(id, Credits::from_micro(reversed));
+    }
     Ok(())
 }
 

@@ -4,7 +4,7 @@ use crate::credits::context::{Basis, Context, Scope};
 use crate::credits::hold::{Hold, OnExpiry};
 use crate::credits::model::{Entry, EntryKind, Grant, Origin, Rollover, Source};
 use crate::limits::{CounterKey, Limit, Move, Used};
-use kernel::{Credits, JsonObject, Timestamp, TransactionId, UserRowId};
+use kernel::{Credits, GrantId, JsonObject, Timestamp, TransactionId, UserRowId};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,6 +22,8 @@ pub enum LedgerCommand {
     Adjust(Adjust),
     /// Take back what is left of a grant.
     Void(Void),
+    /// Take back what a grant gave, also what was spent of it.
+    Reclaim(Reclaim),
     /// Set credits aside.
     Hold(Box<NewHold>),
     /// Say what the work of a hold has cost so far, or give it more time.
@@ -133,6 +135,19 @@ pub struct Void {
     pub note: Note,
 }
 
+/// Take back `amount` of what a grant gave, which is more than zero: the money behind it was given back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reclaim {
+    /// The entry that issued it.
+    pub grant: i64,
+    /// How much.
+    pub amount: Credits,
+    /// Applied once for ever.
+    pub reference_id: String,
+    /// What to write beside it.
+    pub note: Note,
+}
+
 /// Set `amount` aside, which is more than zero.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewHold {
@@ -185,12 +200,23 @@ pub struct Facts<'a> {
     pub original: Option<&'a Original>,
     /// Whose the usage record is.
     pub usage_owner: Option<UserRowId>,
-    /// The grant to void, where it has nothing left.
+    /// The grant to take back, where it has nothing left.
     pub grant: Option<&'a Grant>,
+    /// What was taken back so far of the grants that the command is about; those of which nothing was are absent.
+    pub reversed: Option<&'a HashMap<GrantId, Credits>>,
     /// The hold, where it is settled.
     pub hold: Option<&'a Hold>,
     /// What counts under spending limits.
     pub counters: Option<&'a HashMap<CounterKey, Used>>,
+}
+
+impl Facts<'_> {
+    /// What of a grant was not taken back yet, in micro-credits.
+    #[must_use]
+    pub fn unreversed(&self, user: UserRowId, grant: &Grant) -> i64 {
+        let reversed = self.reversed.and_then(|reversed| reversed.get(&grant.id(user)).copied());
+        grant.amount.micro() - reversed.unwrap_or_default().micro()
+    }
 }
 
 /// An entry that is to be refunded, with what bears on it.

@@ -1,6 +1,6 @@
-//! Giving credits, giving them back, and taking back what was given.
+//! Giving credits, and giving them back.
 
-use super::command::{Adjust, Decision, Facts, Issue, Original, Policy, Refund, Void};
+use super::command::{Adjust, Decision, Facts, Issue, Original, Policy, Refund};
 use super::draft::{Draft, Words};
 use crate::credits::error::Rejection;
 use crate::credits::model::{Account, Cause, EntryKind, Grant, GrantTerms, OPEN_GRANTS_MAX, Source};
@@ -73,7 +73,7 @@ pub(super) fn refund(
     // What comes back may open a grant again or become a new one.
     room_for(draft.account, amount)?;
 
-    let back = draft.give_back(original, amount, now);
+    let back = draft.give_back(original, amount, facts, now);
     let life = policy.refund_life.filter(|_| !back.for_ever);
     let grant = (back.anew > 0).then(|| GrantTerms {
         source: Source::Refund,
@@ -139,35 +139,6 @@ pub(super) fn adjust(
     Ok(draft.decision)
 }
 
-pub(super) fn void(
-    mut draft: Draft<'_>,
-    void: &Void,
-    facts: &Facts<'_>,
-    now: Timestamp,
-) -> Result<Decision, Rejection> {
-    let Some(place) = draft.account.grants.iter().position(|grant| grant.seq == void.grant) else {
-        return Err(match facts.grant {
-            Some(_) => Rejection::NothingToVoid,
-            None => Rejection::UnknownGrant,
-        });
-    };
-    let grant = &draft.account.grants[place];
-    if grant.held > Credits::ZERO {
-        return Err(Rejection::GrantHeld { held: grant.held });
-    }
-    let left = grant.remaining;
-    draft.account.grants[place].voided = true;
-    draft.move_grant(void.grant, -left.micro(), 0);
-    draft.drop_spent();
-    let words = Words {
-        cause: Cause { reverses: Some(void.grant), ..Cause::default() },
-        funded_by: vec![(void.grant, left)],
-        ..Words::default()
-    };
-    draft.enter_own(EntryKind::Reversal, -left, words, &void.note, now);
-    Ok(draft.decision)
-}
-
 /// Where refunded credits went.
 struct Back {
     /// To which grants, and to the credit limit under 0.
@@ -181,7 +152,7 @@ struct Back {
 impl Draft<'_> {
     /// Returns `amount` to the grants that paid, those spent last first. What is of grants that have
     /// ended or were taken back, and what was owed and is paid back, becomes a grant of its own.
-    fn give_back(&mut self, original: &Original, amount: Credits, now: Timestamp) -> Back {
+    fn give_back(&mut self, original: &Original, amount: Credits, facts: &Facts<'_>, now: Timestamp) -> Back {
         // Earlier refunds took the same way, so the first `refunded` credits of it are already back.
         let (mut skip, mut due) = (original.refunded.micro(), amount.micro());
         let mut back = Back { parts: Vec::new(), anew: 0, for_ever: false };
@@ -200,29 +171,31 @@ impl Draft<'_> {
                 back.anew += part - repaid;
                 back.for_ever |= part > repaid;
                 back.parts.extend((repaid > 0).then(|| (0, Credits::from_micro(repaid))));
-            } else if self.revive(original, *seq, now) {
-                self.move_grant(*seq, part, 0);
-                back.parts.push((*seq, Credits::from_micro(part)));
             } else {
-                back.anew += part;
+                let home = part.min(self.revive(original, *seq, facts, now));
+                back.anew += part - home;
+                if home > 0 {
+                    self.move_grant(*seq, home, 0);
+                    back.parts.push((*seq, Credits::from_micro(home)));
+                }
             }
         }
         back
     }
 
-    /// Whether a grant can take credits back; one that was spent to the last is an open one again.
-    fn revive(&mut self, original: &Original, seq: i64, now: Timestamp) -> bool {
-        if let Some(standing) = self.account.grants.iter().find(|grant| grant.seq == seq) {
-            return !standing.expired(now);
+    /// How much a grant can take back, which is never what was reclaimed of it; one that was spent to the
+    /// last is an open one again.
+    fn revive(&mut self, original: &Original, seq: i64, facts: &Facts<'_>, now: Timestamp) -> i64 {
+        let is_it = |grant: &&Grant| grant.seq == seq;
+        let standing = self.account.grants.iter().find(is_it);
+        let grant = standing.or_else(|| original.grants.iter().find(is_it));
+        let Some(grant) = grant.filter(|grant| !grant.expired(now) && !grant.voided) else { return 0 };
+        let left = standing.map_or(0, |grant| grant.remaining.micro());
+        let room = (facts.unreversed(self.account.user, grant) - left).max(0);
+        if room > 0 && standing.is_none() {
+            let empty = Grant { remaining: Credits::ZERO, held: Credits::ZERO, ..grant.clone() };
+            self.account.insert_grant(empty);
         }
-        let spent = original.grants.iter().find(|grant| grant.seq == seq);
-        match spent.filter(|grant| !grant.expired(now) && !grant.voided) {
-            Some(grant) => {
-                let empty = Grant { remaining: Credits::ZERO, held: Credits::ZERO, ..grant.clone() };
-                self.account.insert_grant(empty);
-                true
-            }
-            None => false,
-        }
+        room
     }
 }

@@ -3,25 +3,26 @@
 //! No I/O, no clock, no randomness. Both engines load what a command needs, call [`decide`], and
 //! write what it drafted. A refused command leaves the account as it was.
 //!
-//! What always holds (`docs/ledger.md` numbers them): what can be spent never falls below zero
-//! unless there is a credit limit, the balance is the sum of the entries, each debit's parts sum to
+//! What always holds (`docs/ledger.md` numbers them): nothing is spent beyond what there is and the credit
+//! limit, the balance is the sum of the entries, each debit's parts sum to
 //! its amount, refunds never sum to more than was spent, an ended grant's rest is never spent, and
 //! what a hold has set aside is there when it is captured.
 //!
 //! Reading order: [`command`] (what can be asked), `draft` (an account while it is decided on),
 //! [`settle`] (what the passing of time does), `debit` (spending), `credit` (giving, giving
-//! back, taking back), `holds`.
+//! back), `reversal` (taking back), `holds`.
 
 pub mod command;
 mod credit;
 mod debit;
 mod draft;
 mod holds;
+mod reversal;
 pub mod settle;
 
 pub use command::{
     Adjust, Capture, Consume, Decision, Facts, Issue, LedgerCommand, Measure, NewHold, Note, Original,
-    Policy, Refund, Tick, Void,
+    Policy, Reclaim, Refund, Tick, Void,
 };
 
 use super::error::Rejection;
@@ -82,7 +83,8 @@ fn run(
         LedgerCommand::Issue(issue) => credit::issue(draft, issue, facts, now),
         LedgerCommand::Refund(refund) => credit::refund(draft, refund, facts, now, policy),
         LedgerCommand::Adjust(adjust) => credit::adjust(draft, adjust, facts, now),
-        LedgerCommand::Void(void) => credit::void(draft, void, facts, now),
+        LedgerCommand::Void(void) => reversal::void(draft, void, facts, now),
+        LedgerCommand::Reclaim(reclaim) => reversal::reclaim(draft, reclaim, facts, now),
         LedgerCommand::Hold(new) => holds::hold(draft, new, facts, now),
         LedgerCommand::Tick(tick) => holds::tick(draft, tick, facts, now),
         LedgerCommand::Capture(capture) => holds::capture(draft, capture, facts, now),

@@ -34,7 +34,7 @@ fn may_owe(account: &Account, now: Timestamp) -> bool {
 }
 
 /// Whether a grant pays back what is owed.
-fn repays(grant: &Grant, now: Timestamp) -> bool {
+pub(super) fn repays(grant: &Grant, now: Timestamp) -> bool {
     grant.scope.is_none() && grant.usable(now) && grant.free() > 0
 }
 
