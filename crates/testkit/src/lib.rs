@@ -14,6 +14,7 @@ pub mod process;
 pub mod proxy;
 pub mod s3;
 pub mod schema;
+pub mod stripe;
 
 pub use actors::{Actor, Answer, Request};
 pub use app::{Engine, TestApp, run};
