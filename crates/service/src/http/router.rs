@@ -12,8 +12,8 @@ use crate::limits::api as limits;
 use crate::payments::api as payments;
 use crate::plans::api as plans;
 use crate::prices::{api as prices, intake, quotes};
-use crate::stripe::api as stripe;
 use crate::sessions::{api as sessions, memory, messages, search};
+use crate::stripe::api as stripe;
 use crate::subscriptions::api as subscriptions;
 use crate::{
     credits::api as credits, live::api as live, ops, usage::api as usage, usage::batch, users::api as users,

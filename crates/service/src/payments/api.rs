@@ -110,7 +110,8 @@ fn wanted(app: &App, user: &UserRef, value: &IntentRequest, cause: &str) -> Resu
         item: None,
         amount,
         currency: currency.clone(),
-        credits: start::worth(&app.config, amount).map_err(|rule| ApiError::invalid(["body", "amount"], rule))?,
+        credits: start::worth(&app.config, amount)
+            .map_err(|rule| ApiError::invalid(["body", "amount"], rule))?,
     })
 }
 
@@ -219,8 +220,20 @@ pub async fn create_checkout(
     same_user(&user.auth0_id, user.row, value.user_id.as_ref(), "user_id")?;
     let settings = &app.config.payments;
     let urls = Urls {
-        success: urls::choose(&app, "success_url", value.success_url.as_ref(), settings.success_url.as_ref(), &base.0)?,
-        cancel: urls::choose(&app, "cancel_url", value.cancel_url.as_ref(), settings.cancel_url.as_ref(), &base.0)?,
+        success: urls::choose(
+            &app,
+            "success_url",
+            value.success_url.as_ref(),
+            settings.success_url.as_ref(),
+            &base.0,
+        )?,
+        cancel: urls::choose(
+            &app,
+            "cancel_url",
+            value.cancel_url.as_ref(),
+            settings.cancel_url.as_ref(),
+            &base.0,
+        )?,
     };
     let cause = start::cause(&caller.principal.caller(), once.key_text());
     let plan = match (&value.plan_type, &value.pack) {
@@ -238,7 +251,9 @@ pub async fn create_checkout(
         return replayed(&app, ticket).await;
     }
     let begun = match (&plan, pack) {
-        (Some(version), _) => crate::subscriptions::checkout::begin(&app, &user, version, &urls, &cause).await?,
+        (Some(version), _) => {
+            crate::subscriptions::checkout::begin(&app, &user, version, &urls, &cause).await?
+        }
         (None, Some(pack)) => {
             let of = start::begin(&app, &user, &of_pack(&app, &user, pack, &cause)).await?;
             let made = start::checkout(&app, &user, &of, Sale::Pack(pack), &urls, &cause).await?;
@@ -363,7 +378,7 @@ pub struct PaymentRefundRequest {
 pub async fn refund_payment(
     State(app): State<Arc<App>>,
     on: CanGrant,
-    Path((_, id)): Path<(String, kernel::RecordId)>,
+    Path(PaymentPath { payment_id: id }): Path<PaymentPath>,
     Input { value, once }: Input<PaymentRefundRequest>,
 ) -> Result<Response, ApiError> {
     same_user(&on.user.auth0_id, on.user.row, value.user_id.as_ref(), "user_id")?;

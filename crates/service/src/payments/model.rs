@@ -100,7 +100,11 @@ impl Payment {
     /// What the money that has come is worth in credits.
     #[must_use]
     pub fn due(&self) -> Credits {
-        if self.status == PaymentStatus::Succeeded { part(self.credits, self.received, self.amount) } else { Credits::ZERO }
+        if self.status == PaymentStatus::Succeeded {
+            part(self.credits, self.received, self.amount)
+        } else {
+            Credits::ZERO
+        }
     }
 
     /// What of the credits that it gave is to be taken back for money that went back.
@@ -175,9 +179,19 @@ mod tests {
     #[test]
     fn a_part_of_the_money_is_worth_that_part_rounded_down() {
         let credits = Credits::from_micro;
-        for (part_of, whole, worth) in [(0, 100, 0), (-5, 100, 0), (1, 3, 333_333), (3, 3, 1_000_000), (9, 3, 1_000_000), (1, 0, 1_000_000)] {
+        for (part_of, whole, worth) in [
+            (0, 100, 0),
+            (-5, 100, 0),
+            (1, 3, 333_333),
+            (3, 3, 1_000_000),
+            (9, 3, 1_000_000),
+            (1, 0, 1_000_000),
+        ] {
             assert_eq!(part(credits(1_000_000), part_of, whole), credits(worth), "{part_of}/{whole}");
         }
-        assert_eq!(part(Credits::MAX, 999_999_998, 999_999_999).micro(), (i128::from(Credits::MAX.micro()) * 999_999_998 / 999_999_999) as i64);
+        assert_eq!(
+            part(Credits::MAX, 999_999_998, 999_999_999).micro(),
+            (i128::from(Credits::MAX.micro()) * 999_999_998 / 999_999_999) as i64
+        );
     }
 }

@@ -32,7 +32,10 @@ pub const PENDING_LIFE: Duration = Duration::from_secs(24 * 60 * 60);
 /// 503 that names the setting.
 pub fn stripe(app: &App) -> Result<&Client, ApiError> {
     app.stripe.as_ref().ok_or_else(|| {
-        ApiError::unavailable("Payments are not set up: STRIPE_SECRET_KEY is not set", "a payment was asked for without Stripe")
+        ApiError::unavailable(
+            "Payments are not set up: STRIPE_SECRET_KEY is not set",
+            "a payment was asked for without Stripe",
+        )
     })
 }
 
@@ -103,7 +106,8 @@ async fn write(app: &App, user: &UserRef, edit: Edit) -> Result<(), ApiError> {
 }
 
 fn metadata(of: &Payment, user: &UserRef) -> Value {
-    let mut metadata = json!({USER_ID: user.auth0_id.as_str(), PAYMENT: of.name(), CREDITS: of.credits.to_string()});
+    let mut metadata =
+        json!({USER_ID: user.auth0_id.as_str(), PAYMENT: of.name(), CREDITS: of.credits.to_string()});
     if let (PaymentKind::Subscription, Some(version)) = (of.kind, &of.item) {
         metadata = json!({USER_ID: user.auth0_id.as_str(), PAYMENT: of.name(), PLAN_VERSION: version});
     }
@@ -175,7 +179,8 @@ pub async fn checkout(
                 Some(price) => json!([{"quantity": 1, "price": price}]),
                 None => {
                     let mut price = priced(&version.plan.name);
-                    price["recurring"] = json!({"interval": "day", "interval_count": version.plan.duration_days});
+                    price["recurring"] =
+                        json!({"interval": "day", "interval_count": version.plan.duration_days});
                     json!([{"quantity": 1, "price_data": price}])
                 }
             };
@@ -185,7 +190,8 @@ pub async fn checkout(
             }
         }
     }
-    let made: CheckoutSession = stripe(app)?.post("/checkout/sessions", &form, &key_of("checkout", cause)).await?;
+    let made: CheckoutSession =
+        stripe(app)?.post("/checkout/sessions", &form, &key_of("checkout", cause)).await?;
     let facts = Facts { checkout: Some(made.id.clone()), ..Facts::default() };
     write(app, user, edits::learn(of, &facts, app.clock.now())).await?;
     Ok(made)
@@ -200,7 +206,8 @@ pub async fn intent_of(app: &App, of: &Payment) -> Result<String, ApiError> {
         return Ok(id.clone());
     }
     let nothing = || ApiError::conflict("Nothing was paid with this payment");
-    let invoice = of.invoice.as_ref().filter(|_| of.status == PaymentStatus::Succeeded).ok_or_else(nothing)?;
+    let invoice =
+        of.invoice.as_ref().filter(|_| of.status == PaymentStatus::Succeeded).ok_or_else(nothing)?;
     let paid: object::List<object::InvoicePayment> =
         stripe(app)?.get("/invoice_payments", &json!({"invoice": invoice})).await?;
     paid.data.into_iter().find_map(|paid| paid.payment.payment_intent).ok_or_else(nothing)
@@ -210,16 +217,25 @@ pub async fn intent_of(app: &App, of: &Payment) -> Result<String, ApiError> {
 ///
 /// # Errors
 /// 409 where nothing was paid, 400 where Stripe does not take the amount.
-pub async fn refund(app: &App, user: &UserRef, of: &Payment, amount: Option<i64>, cause: &str) -> Result<(), ApiError> {
+pub async fn refund(
+    app: &App,
+    user: &UserRef,
+    of: &Payment,
+    amount: Option<i64>,
+    cause: &str,
+) -> Result<(), ApiError> {
     let pi = intent_of(app, of).await?;
     let mut form = json!({"payment_intent": pi});
     if let Some(amount) = amount {
         form["amount"] = amount.into();
     }
-    let made: Result<object::Refund, CallError> = stripe(app)?.post("/refunds", &form, &key_of("refund", cause)).await;
+    let made: Result<object::Refund, CallError> =
+        stripe(app)?.post("/refunds", &form, &key_of("refund", cause)).await;
     match made {
         Ok(_) => {}
-        Err(CallError::Refused(message)) => return Err(ApiError::conflict(format!("Stripe refused the refund: {message}"))),
+        Err(CallError::Refused(message)) => {
+            return Err(ApiError::conflict(format!("Stripe refused the refund: {message}")));
+        }
         Err(error) => return Err(error.into()),
     }
     let facts = Facts { payment_intent: Some(pi.clone()), ..Facts::default() };

@@ -64,9 +64,16 @@ impl Weigh for Payment {
 ///
 /// # Errors
 /// [`DbError`].
-pub async fn list(db: &Db, user: UserRowId, before: i64, limit: i64, offset: i64) -> Result<Rows<Payment>, DbError> {
+pub async fn list(
+    db: &Db,
+    user: UserRowId,
+    before: i64,
+    limit: i64,
+    offset: i64,
+) -> Result<Rows<Payment>, DbError> {
     let sql = select!("WHERE p.user_id = $1 AND p.id < $2 ORDER BY p.id DESC LIMIT $3 OFFSET $4");
-    db.page(sql, vec![user.0.into(), before.into(), limit.saturating_add(1).into(), offset.into()], limit).await
+    db.page(sql, vec![user.0.into(), before.into(), limit.saturating_add(1).into(), offset.into()], limit)
+        .await
 }
 
 /// Stripe's customer of a user.
@@ -91,7 +98,11 @@ impl FromRow for Customer {
 /// # Errors
 /// [`DbError`].
 pub async fn customer(db: &Db, user: UserRowId) -> Result<Option<Customer>, DbError> {
-    db.find("SELECT user_id, customer, payment_method FROM stripe_customers WHERE user_id = $1", &[user.0.into()]).await
+    db.find(
+        "SELECT user_id, customer, payment_method FROM stripe_customers WHERE user_id = $1",
+        &[user.0.into()],
+    )
+    .await
 }
 
 /// The user of a customer.

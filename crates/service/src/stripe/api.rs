@@ -9,7 +9,6 @@ use crate::config::Environment;
 use crate::http::page::{Page, PageQuery};
 use crate::http::{ApiError, Envelope, Query, RawBody, json};
 use axum::extract::{Path, State};
-use axum::http::StatusCode;
 use axum::response::Response;
 use kernel::{Text, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -67,7 +66,7 @@ pub async fn take_stripe_event(
     signature::verify(header, &body, secrets, app.clock.now())
         .map_err(|error| ApiError::invalid(["header", HEADER], error.to_string()))?;
     let text = std::str::from_utf8(&body).map_err(|_| ApiError::invalid(["body", "id"], "must be UTF-8"))?;
-    let event: Event<'_> = crate::http::input::from_json(text.as_bytes(), "body")?;
+    let event: Event = crate::http::input::from_json(text.as_bytes(), "body")?;
     check(&app, &event)?;
     let handled = super::apply::is_handled(&event.kind);
     let stored = inbox::store(&app, &event, text).await?;
@@ -84,7 +83,7 @@ pub async fn take_stripe_event(
     }))
 }
 
-fn check(app: &App, event: &Event<'_>) -> Result<(), ApiError> {
+fn check(app: &App, event: &Event) -> Result<(), ApiError> {
     for (field, text) in [("id", &event.id), ("type", &event.kind)] {
         let fits = (1..=255).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic());
         if !fits {
@@ -96,7 +95,8 @@ fn check(app: &App, event: &Event<'_>) -> Result<(), ApiError> {
         None => app.config.environment == Environment::Production,
     };
     if event.livemode != live {
-        let rule = if live { "must be true, as for the live key" } else { "must be false, as for a test key" };
+        let rule =
+            if live { "must be true, as for the live key" } else { "must be false, as for a test key" };
         return Err(ApiError::invalid(["body", "livemode"], rule));
     }
     Ok(())
@@ -195,13 +195,18 @@ pub async fn list_stripe_events(
 ) -> Result<Response, ApiError> {
     let status = query.status.as_ref().map(Text::as_str);
     if status.is_some_and(|status| !STATUSES.contains(&status)) {
-        return Err(ApiError::invalid(["query", "status"], format!("must be one of {}", STATUSES.join(", "))));
+        return Err(ApiError::invalid(
+            ["query", "status"],
+            format!("must be one of {}", STATUSES.join(", ")),
+        ));
     }
     let before = page.after.map_or(i64::MAX, |(seq, _)| seq);
     let found = inbox::list(&app.db, status, before, page.limit(LIMIT_DEFAULT), page.offset).await?;
     let pagination = page.of(&found, LIMIT_DEFAULT, |of: &Stored| (of.seq, 0));
     let rows: Vec<StoredEventView> = found.rows.into_iter().map(Into::into).collect();
-    Ok(json(&Envelope::new(format!("Retrieved {} events", rows.len()), app.clock.now(), rows).paged(pagination)))
+    Ok(json(
+        &Envelope::new(format!("Retrieved {} events", rows.len()), app.clock.now(), rows).paged(pagination),
+    ))
 }
 
 /// An event.

@@ -99,7 +99,7 @@ impl FromRow for Payload {
 ///
 /// # Errors
 /// [`WriteError`].
-pub async fn store(app: &App, event: &Event<'_>, payload: &str) -> Result<bool, WriteError> {
+pub async fn store(app: &App, event: &Event, payload: &str) -> Result<bool, WriteError> {
     let sql = "INSERT INTO stripe_events (id, seq, type, object_id, customer, created, payload, status, attempts, next_attempt_at, \
         received_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) ON CONFLICT DO NOTHING";
     let (now, object) = (app.clock.now(), apply::any(event.data.object.get()));
@@ -117,7 +117,11 @@ pub async fn store(app: &App, event: &Event<'_>, payload: &str) -> Result<bool, 
         now.plus(HELD_FOR).micros().into(),
         now.micros().into(),
     ];
-    let edit = Edit { user: UserRowId(0), fresh: Some(Counter::StripeEvents), statements: vec![Statement::one(sql, values)] };
+    let edit = Edit {
+        user: UserRowId(0),
+        fresh: Some(Counter::StripeEvents),
+        statements: vec![Statement::one(sql, values)],
+    };
     match app.writer.execute(Command::Edit(edit)).await {
         Ok(_) => Ok(true),
         Err(WriteError::Refused(_)) => Ok(false),
@@ -132,7 +136,7 @@ pub async fn store(app: &App, event: &Event<'_>, payload: &str) -> Result<bool, 
 pub async fn take_in(app: &App, id: &str, attempt: i64) -> Result<(), WriteError> {
     let found = app.db.find::<Payload>("SELECT payload FROM stripe_events WHERE id = $1", &[id.into()]).await;
     let Some(Payload(payload)) = found.map_err(crate::payments::settle::unavailable)? else { return Ok(()) };
-    let done = match serde_json::from_str::<Event<'_>>(&payload) {
+    let done = match serde_json::from_str::<Event>(&payload) {
         Ok(event) => apply::apply(app, &event, Attempt(attempt)).await.map_err(|error| error.to_string()),
         Err(error) => Err(format!("the event cannot be read: {error}")),
     };
@@ -160,11 +164,15 @@ pub async fn take_in(app: &App, id: &str, attempt: i64) -> Result<(), WriteError
         over.into(),
         attempt.into(),
     ];
-    app.writer.execute(Command::Edit(Edit::new(UserRowId(0), vec![Statement::any(sql, values)]))).await.map(drop)
+    app.writer
+        .execute(Command::Edit(Edit::new(UserRowId(0), vec![Statement::any(sql, values)])))
+        .await
+        .map(drop)
 }
 
 fn pause(attempt: i64) -> Duration {
-    let doubled = u32::try_from(attempt - 1).ok().and_then(|n| 2_u32.checked_pow(n.min(20))).unwrap_or(u32::MAX);
+    let doubled =
+        u32::try_from(attempt - 1).ok().and_then(|n| 2_u32.checked_pow(n.min(20))).unwrap_or(u32::MAX);
     PAUSE.saturating_mul(doubled).min(PAUSE_MAX)
 }
 
@@ -174,7 +182,8 @@ async fn claim(app: &App, of: &Stored) -> Result<bool, WriteError> {
         AND status IN ('received', 'waiting')";
     let until = app.clock.now().plus(HELD_FOR);
     let values = vec![of.id.as_str().into(), of.attempts.into(), until.micros().into()];
-    match app.writer.execute(Command::Edit(Edit::new(UserRowId(0), vec![Statement::one(sql, values)]))).await {
+    match app.writer.execute(Command::Edit(Edit::new(UserRowId(0), vec![Statement::one(sql, values)]))).await
+    {
         Ok(_) => Ok(true),
         Err(WriteError::Refused(_)) => Ok(false),
         Err(error) => Err(error),
@@ -186,10 +195,14 @@ async fn claim(app: &App, of: &Stored) -> Result<bool, WriteError> {
 /// # Errors
 /// [`WriteError`]; the next time goes on.
 pub async fn sweep(app: &App) -> Result<(), WriteError> {
-    let sql = concat!(columns!(), "WHERE status IN ('received', 'waiting') AND next_attempt_at <= $1 ORDER BY next_attempt_at, seq LIMIT $2");
+    let sql = concat!(
+        columns!(),
+        "WHERE status IN ('received', 'waiting') AND next_attempt_at <= $1 ORDER BY next_attempt_at, seq LIMIT $2"
+    );
     loop {
         let values = vec![app.clock.now().micros().into(), AT_ONCE.into()];
-        let due: Vec<Stored> = app.db.query(sql, values).await.map_err(crate::payments::settle::unavailable)?;
+        let due: Vec<Stored> =
+            app.db.query(sql, values).await.map_err(crate::payments::settle::unavailable)?;
         let last = due.len() < usize::try_from(AT_ONCE).unwrap_or(usize::MAX);
         for of in due {
             if claim(app, &of).await? {
@@ -222,7 +235,8 @@ pub async fn run(app: Arc<App>) {
 pub async fn replay(app: &App, id: &str) -> Result<bool, WriteError> {
     let sql = "UPDATE stripe_events SET status = 'received', attempts = 0, next_attempt_at = $2, error = NULL, processed_at = NULL WHERE id = $1";
     let values = vec![id.into(), app.clock.now().micros().into()];
-    match app.writer.execute(Command::Edit(Edit::new(UserRowId(0), vec![Statement::one(sql, values)]))).await {
+    match app.writer.execute(Command::Edit(Edit::new(UserRowId(0), vec![Statement::one(sql, values)]))).await
+    {
         Ok(_) => {}
         Err(WriteError::Refused(_)) => return Ok(false),
         Err(error) => return Err(error),
@@ -247,12 +261,19 @@ pub async fn find(db: &Db, id: &str) -> Result<Option<Stored>, DbError> {
 ///
 /// # Errors
 /// [`DbError`].
-pub async fn list(db: &Db, status: Option<&str>, before: i64, limit: i64, offset: i64) -> Result<Rows<Stored>, DbError> {
+pub async fn list(
+    db: &Db,
+    status: Option<&str>,
+    before: i64,
+    limit: i64,
+    offset: i64,
+) -> Result<Rows<Stored>, DbError> {
     let sql = concat!(
         columns!(),
         "WHERE seq < $1 AND (CAST($2 AS TEXT) IS NULL OR status = $2) ORDER BY seq DESC LIMIT $3 OFFSET $4"
     );
-    let values = vec![before.into(), status.map(str::to_owned).into(), limit.saturating_add(1).into(), offset.into()];
+    let values =
+        vec![before.into(), status.map(str::to_owned).into(), limit.saturating_add(1).into(), offset.into()];
     db.page(sql, values, limit).await
 }
 

@@ -60,7 +60,7 @@ fn or_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(
 
 /// Something that happened.
 #[derive(Debug, Deserialize)]
-pub struct Event<'a> {
+pub struct Event {
     /// Its id, the same however often it is sent.
     pub id: String,
     /// What happened, such as `invoice.paid`.
@@ -72,16 +72,14 @@ pub struct Event<'a> {
     #[serde(default)]
     pub livemode: bool,
     /// To what.
-    #[serde(borrow)]
-    pub data: EventData<'a>,
+    pub data: EventData,
 }
 
 /// What an event is about.
 #[derive(Debug, Deserialize)]
-pub struct EventData<'a> {
+pub struct EventData {
     /// The object as it was then.
-    #[serde(borrow)]
-    pub object: &'a RawValue,
+    pub object: Box<RawValue>,
 }
 
 /// What every object has.

@@ -1,20 +1,20 @@
 //! Routes of subscriptions: subscribe, read, set, cancel, resume.
 
 use super::change::{self, Begin};
+use super::checkout;
 use super::edits::{self, Replaces};
 use super::model::{Subscription, SubscriptionProvider, SubscriptionStatus};
 use super::store;
 use super::view::{IncompleteAnswer, SubscriptionAnswer};
-use super::checkout;
 use crate::app::App;
 use crate::auth::grants::{Caller, CanReadUser, CanSetPlan, CanWriteUser, UserRef};
+use crate::files::address::BaseUrl;
 use crate::http::envelope::bytes as to_bytes;
 use crate::http::input::Once;
 use crate::http::kept::{keep, key_is_used, replayed};
 use crate::http::{ApiError, Input, json};
 use crate::payments::start::{self as payments, Urls};
 use crate::plans::{self, Version};
-use crate::files::address::BaseUrl;
 use crate::users;
 use crate::users::api::{UserPath, refused, same_user};
 use crate::writer::{Command, Ticket, WriteError};
@@ -95,7 +95,6 @@ fn not_begun(error: WriteError, user: &UserRef) -> ApiError {
 /// The subscription, or the checkout that begins it.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(untagged)]
-#[expect(dead_code, reason = "the document describes either")]
 pub enum SubscribeAnswer {
     /// It is in force.
     InForce(SubscriptionAnswer),
@@ -425,7 +424,8 @@ async fn set(
         return replayed(app, ticket).await;
     }
     let of = of(app, user).await?;
-    let write = async || app.writer.execute(Command::Edit(edit(&of))).await.map_err(|error| over(error, user));
+    let write =
+        async || app.writer.execute(Command::Edit(edit(&of))).await.map_err(|error| over(error, user));
     if of.provider == SubscriptionProvider::Stripe && of.status != SubscriptionStatus::Canceled {
         // Whose word it was is noted here, and what becomes of it is Stripe's to say.
         match ask {

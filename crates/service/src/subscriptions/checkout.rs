@@ -9,9 +9,9 @@ use crate::payments::edits::NewPayment;
 use crate::payments::model::{Payment, PaymentKind};
 use crate::payments::start::{self, Sale, Urls};
 use crate::plans::{self, Version};
+use crate::stripe::CallError;
 use crate::stripe::apply::ApplyError;
 use crate::stripe::object::{self, CheckoutSession, PAYMENT, PLAN_VERSION};
-use crate::stripe::CallError;
 use serde_json::{Value, json};
 
 /// Begins the checkout of a plan.
@@ -54,7 +54,13 @@ pub async fn begin(
 ///
 /// # Errors
 /// 402 where the card was declined, 409 where the plan has no price in Stripe.
-pub async fn change(app: &App, user: &UserRef, of: &Subscription, to: &Version, cause: &str) -> Result<(), ApiError> {
+pub async fn change(
+    app: &App,
+    user: &UserRef,
+    of: &Subscription,
+    to: &Version,
+    cause: &str,
+) -> Result<(), ApiError> {
     let (id, told) = told(app, of).await?;
     let (Some(price), Some(item)) = (&to.plan.stripe_price, &told.item) else {
         return Err(ApiError::conflict(format!(
@@ -94,7 +100,13 @@ async fn take_invoice(app: &App, id: Option<&str>) -> Result<(), ApplyError> {
 ///
 /// # Errors
 /// 503 where Stripe does not answer.
-pub async fn cancel(app: &App, user: &UserRef, of: &Subscription, at_once: bool, cause: &str) -> Result<(), ApiError> {
+pub async fn cancel(
+    app: &App,
+    user: &UserRef,
+    of: &Subscription,
+    at_once: bool,
+    cause: &str,
+) -> Result<(), ApiError> {
     let (id, _) = told(app, of).await?;
     let stripe = start::stripe(app)?;
     let key = start::key_of("cancel", cause);
@@ -133,6 +145,8 @@ async fn answered(app: &App, user: &UserRef, after: &object::Subscription) -> Re
     match crate::stripe::apply::subscription(app, after, None).await {
         Ok(_) => Ok(()),
         Err(ApplyError::Write(error)) => Err(crate::users::api::refused(error, &user.auth0_id)),
-        Err(error) => Err(ApiError::unavailable("Stripe did it, and its event will show it here", error.to_string())),
+        Err(error) => {
+            Err(ApiError::unavailable("Stripe did it, and its event will show it here", error.to_string()))
+        }
     }
 }

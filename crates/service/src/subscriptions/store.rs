@@ -71,7 +71,9 @@ pub async fn ever_paid(db: &Db, user: UserRowId) -> Result<bool, DbError> {
 /// # Errors
 /// [`DbError`].
 pub async fn stripe_id(db: &Db, id: i64) -> Result<Option<String>, DbError> {
-    let cause: Option<Cause> = db.find("SELECT cause FROM subscriptions WHERE id = $1 AND provider = 'stripe'", &[id.into()]).await?;
+    let cause: Option<Cause> = db
+        .find("SELECT cause FROM subscriptions WHERE id = $1 AND provider = 'stripe'", &[id.into()])
+        .await?;
     Ok(cause.and_then(|Cause(cause)| cause.strip_prefix("stripe:").map(str::to_owned)))
 }
 

@@ -90,7 +90,13 @@ pub struct IncompleteAnswer {
 impl IncompleteAnswer {
     /// What is said of a checkout that was begun.
     #[must_use]
-    pub fn new(user: &ExternalId, version: &Version, payment_id: i64, made: CheckoutSession, now: Timestamp) -> Self {
+    pub fn new(
+        user: &ExternalId,
+        version: &Version,
+        payment_id: i64,
+        made: CheckoutSession,
+        now: Timestamp,
+    ) -> Self {
         Self {
             success: true,
             status: "success",

@@ -71,7 +71,8 @@ async fn of(app: &App, invoice: &Invoice) -> Result<Option<Of>, ApplyError> {
         Some(told) => Some(told.user),
         None => owner(app, None, Some(metadata), invoice.customer.as_deref()).await?,
     };
-    let user = user.ok_or_else(|| ApplyError::Unclear(format!("it is not known whose subscription {id} is")))?;
+    let user =
+        user.ok_or_else(|| ApplyError::Unclear(format!("it is not known whose subscription {id} is")))?;
     write(app, subscriptions::hear_of(id, user, invoice.customer.as_deref())).await?;
     let bill = bill(app, invoice, metadata).await?;
     let payment = row(app, invoice, id, user, metadata, &bill).await?;
@@ -110,7 +111,12 @@ pub(super) fn first_cause(subscription: &str) -> String {
     format!("stripe:first:{subscription}")
 }
 
-pub(super) fn subscription_payment(user: UserRowId, cause: String, bill: &Bill, currency: String) -> NewPayment {
+pub(super) fn subscription_payment(
+    user: UserRowId,
+    cause: String,
+    bill: &Bill,
+    currency: String,
+) -> NewPayment {
     NewPayment {
         user,
         kind: PaymentKind::Subscription,
@@ -133,7 +139,8 @@ async fn bill(app: &App, invoice: &Invoice, metadata: &Metadata) -> Result<Bill,
     let main = main.ok_or_else(|| unclear("has no line of a plan"))?;
     let period = main.period.ok_or_else(|| unclear("does not say which period it is for"))?;
     let version = version(app, metadata, main.price()).await?;
-    let credits = if invoice.amount_paid > 0 { given(app, &version, main, lines).await? } else { Credits::ZERO };
+    let credits =
+        if invoice.amount_paid > 0 { given(app, &version, main, lines).await? } else { Credits::ZERO };
     Ok(Bill {
         exact: true,
         plan_version: version.id.clone(),
@@ -145,7 +152,12 @@ async fn bill(app: &App, invoice: &Invoice, metadata: &Metadata) -> Result<Bill,
 }
 
 /// The credits of an invoice: a whole period's, or what lies between two plans for the rest of one.
-async fn given(app: &App, version: &Version, main: &InvoiceLine, lines: &[InvoiceLine]) -> Result<Credits, ApplyError> {
+async fn given(
+    app: &App,
+    version: &Version,
+    main: &InvoiceLine,
+    lines: &[InvoiceLine],
+) -> Result<Credits, ApplyError> {
     if !main.is_proration() {
         return Ok(version.plan.credits());
     }
@@ -171,13 +183,18 @@ pub(super) async fn version(
     let catalogue = &app.config.catalogue;
     if let Some(id) = metadata.get(PLAN_VERSION)
         && let Ok(version) = plans::store::version(app, id).await
-        && (price.is_none() || version.plan.stripe_price.is_none() || version.plan.stripe_price.as_deref() == price)
+        && (price.is_none()
+            || version.plan.stripe_price.is_none()
+            || version.plan.stripe_price.as_deref() == price)
     {
         return Ok(version);
     }
     let found = price.and_then(|price| catalogue.priced(price));
     let found = found.or_else(|| metadata.get(PLAN_TYPE).and_then(|key| catalogue.plan(key)));
     found.cloned().ok_or_else(|| {
-        ApplyError::Unclear(format!("no plan is sold at the price {}", price.unwrap_or("that it does not name")))
+        ApplyError::Unclear(format!(
+            "no plan is sold at the price {}",
+            price.unwrap_or("that it does not name")
+        ))
     })
 }

@@ -71,7 +71,7 @@ const ASK_ATTEMPTS: i64 = 3;
 ///
 /// # Errors
 /// [`ApplyError`]; it is to be tried again.
-pub async fn apply(app: &App, event: &Event<'_>, attempt: Attempt) -> Result<Outcome, ApplyError> {
+pub async fn apply(app: &App, event: &Event, attempt: Attempt) -> Result<Outcome, ApplyError> {
     let text = event.data.object.get();
     match event.kind.as_str() {
         "checkout.session.completed" | "checkout.session.async_payment_succeeded" => {
@@ -126,7 +126,8 @@ pub const HANDLED: &[&str] = &[
 ];
 
 fn read<T: DeserializeOwned>(text: &str) -> Result<T, ApplyError> {
-    serde_json::from_str(text).map_err(|error| ApplyError::Unclear(format!("the object cannot be read: {error}")))
+    serde_json::from_str(text)
+        .map_err(|error| ApplyError::Unclear(format!("the object cannot be read: {error}")))
 }
 
 /// What every object of an event has, for the list of events.
@@ -143,7 +144,7 @@ async fn owner(
     customer: Option<&str>,
 ) -> Result<Option<UserRowId>, ApplyError> {
     let named = metadata.and_then(|all| all.get(USER_ID)).map(String::as_str).or(named);
-    if let Some(id) = named.and_then(|id| ExternalId::new(id).ok())
+    if let Some(id) = named.and_then(|id| id.parse::<ExternalId>().ok())
         && let Some(user) = users::store::find(&app.db, &id).await?
     {
         if let Some(customer) = customer {
@@ -174,7 +175,11 @@ async fn payment(app: &App, new: &edits::NewPayment) -> Result<Payment, ApplyErr
 }
 
 /// The payment that a name written beside an object means, where it is that user's.
-async fn named_payment(app: &App, metadata: &Metadata, user: UserRowId) -> Result<Option<Payment>, ApplyError> {
+async fn named_payment(
+    app: &App,
+    metadata: &Metadata,
+    user: UserRowId,
+) -> Result<Option<Payment>, ApplyError> {
     let Some(name) = metadata.get(super::object::PAYMENT) else { return Ok(None) };
     let Some(id) = name.split_once('-').and_then(|(id, _)| id.parse().ok()) else { return Ok(None) };
     Ok(store::find(&app.db, store::By::Id(id)).await?.filter(|of| of.user == user && of.name() == *name))

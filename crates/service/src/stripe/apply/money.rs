@@ -6,8 +6,10 @@ use crate::payments::edits::{self, Dispute, Facts, NewPayment};
 use crate::payments::model::{Payment, PaymentKind, PaymentStatus};
 use crate::payments::store::{By, find};
 use crate::payments::worth;
-use crate::stripe::object::{self, CREDITS, Charge, CheckoutSession, InvoicePayment, List, Metadata, PaymentIntent};
-use kernel::{Credits, UserRowId};
+use crate::stripe::object::{
+    self, CREDITS, Charge, CheckoutSession, InvoicePayment, List, Metadata, PaymentIntent,
+};
+use kernel::{Credits, UserRowId, decimal};
 use serde_json::json;
 
 /// A checkout that nobody will pay any more.
@@ -16,7 +18,11 @@ pub(super) async fn checkout_gone(app: &App, session: &CheckoutSession) -> Resul
     let user = owner(app, named, Some(&session.metadata), session.customer.as_deref()).await?;
     let Some(user) = user else { return Ok(Outcome::Unhandled) };
     let Some(of) = named_payment(app, &session.metadata, user).await? else { return Ok(Outcome::Unhandled) };
-    let facts = Facts { status: Some(PaymentStatus::Canceled), checkout: Some(session.id.clone()), ..Facts::default() };
+    let facts = Facts {
+        status: Some(PaymentStatus::Canceled),
+        checkout: Some(session.id.clone()),
+        ..Facts::default()
+    };
     learn(app, &of, &facts).await?;
     Ok(Outcome::Processed)
 }
@@ -49,13 +55,19 @@ async fn one_off(
     if let Some(of) = named_payment(app, metadata, user).await? {
         return Ok(of);
     }
-    let said = metadata.get(CREDITS).and_then(|text| Credits::parse(text).ok());
+    let said = metadata.get(CREDITS).and_then(|text| credits_of(text));
     let credits = match said {
         Some(credits) => credits,
         None => worth(&app.config, amount).map_err(ApplyError::Unclear)?,
     };
     let (kind, cause) = (PaymentKind::Credits, format!("stripe:{stripe_id}"));
     payment(app, &NewPayment { user, kind, cause, item: None, amount, currency, credits }).await
+}
+
+/// What was written beside a payment that it gives.
+fn credits_of(text: &str) -> Option<Credits> {
+    let micro = decimal::parse(text, 6, Credits::MAX.micro(), "9000000000000").ok()?;
+    (micro >= 0).then(|| Credits::from_micro(micro))
 }
 
 /// A payment that came, failed or was given up.
@@ -90,7 +102,11 @@ pub async fn intent(app: &App, pi: &PaymentIntent) -> Result<Outcome, ApplyError
     Ok(Outcome::Processed)
 }
 
-async fn of_intent(app: &App, pi: &PaymentIntent, user: Option<UserRowId>) -> Result<Option<Payment>, ApplyError> {
+async fn of_intent(
+    app: &App,
+    pi: &PaymentIntent,
+    user: Option<UserRowId>,
+) -> Result<Option<Payment>, ApplyError> {
     if let Some(user) = user
         && let Some(of) = named_payment(app, &pi.metadata, user).await?
     {

@@ -13,7 +13,11 @@ use serde_json::json;
 use std::time::Duration;
 
 /// A checkout that is over.
-pub(super) async fn checkout(app: &App, session: &CheckoutSession, attempt: Attempt) -> Result<Outcome, ApplyError> {
+pub(super) async fn checkout(
+    app: &App,
+    session: &CheckoutSession,
+    attempt: Attempt,
+) -> Result<Outcome, ApplyError> {
     let customer = session.customer.as_deref();
     let user = owner(app, session.client_reference_id.as_deref(), Some(&session.metadata), customer).await?;
     let user = user.ok_or_else(|| ApplyError::Unclear("it is not known whose checkout it is".to_owned()))?;
@@ -47,7 +51,9 @@ async fn subscribed(
     write(app, crate::payments::edits::learn(&of, &facts, app.clock.now())).await?;
     if let Some(invoice) = &session.invoice {
         match invoice_of(app, invoice).await {
-            Ok(Some(invoice)) if invoice.status == "paid" => return paid_invoice(app, &invoice).await.map(drop),
+            Ok(Some(invoice)) if invoice.status == "paid" => {
+                return paid_invoice(app, &invoice).await.map(drop);
+            }
             Ok(_) => {}
             Err(error) if !attempt.makes_do(app) => return Err(error.into()),
             Err(_) => {}
@@ -100,7 +106,7 @@ fn terms(session: &CheckoutSession, version: &crate::plans::Version) -> Bill {
 /// What Stripe tells of a subscription.
 pub(super) async fn told(
     app: &App,
-    event: &Event<'_>,
+    event: &Event,
     of: &object::Subscription,
     rank: i64,
 ) -> Result<Outcome, ApplyError> {
@@ -121,7 +127,8 @@ pub async fn subscription(
         Some(told) => Some(told.user),
         None => owner(app, None, Some(&of.metadata), customer).await?,
     };
-    let user = user.ok_or_else(|| ApplyError::Unclear("it is not known whose subscription it is".to_owned()))?;
+    let user =
+        user.ok_or_else(|| ApplyError::Unclear("it is not known whose subscription it is".to_owned()))?;
     write(app, subscriptions::hear_of(&of.id, user, customer)).await?;
     // What is not sold here any more is known by the payments that were made for it.
     let plan_version = match version(app, &of.metadata, of.price()).await {
