@@ -20,6 +20,8 @@ mod refunds;
 mod route;
 mod server;
 mod subscriptions;
+#[cfg(test)]
+mod tests;
 mod timeline;
 mod world;
 
