@@ -209,6 +209,9 @@ fn complete_operation(method: &Method, operation: &mut Operation) {
                 | "check_limits"
                 | "check_entitlement"
                 | "verify_ledger"
+                | "create_portal"
+                | "take_stripe_event"
+                | "replay_stripe_event"
         );
     parameters.push(
         header_parameter("X-Request-ID", "Taken, echoed, logged and put in errors; made when absent.", 128)

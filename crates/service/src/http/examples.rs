@@ -6,6 +6,7 @@
 mod files;
 mod ledger;
 mod limits;
+mod payments;
 mod prices;
 mod sessions;
 mod subscriptions;
@@ -49,6 +50,7 @@ pub fn answer(operation: &str) -> Option<Value> {
                 .or_else(|| files::answer(other))
                 .or_else(|| ledger::answer(other))
                 .or_else(|| limits::answer(other))
+                .or_else(|| payments::answer(other))
                 .or_else(|| prices::answer(other))
                 .or_else(|| subscriptions::answer(other));
         }

@@ -121,6 +121,8 @@ impl Faults {
                 "check_limits",
                 "check_entitlement",
                 "verify_ledger",
+                "create_portal",
+                "take_stripe_event",
             ]
             .contains(&operation["operationId"].as_str().unwrap_or_default())
         {

@@ -24,6 +24,7 @@ mod matrix;
 mod memory;
 mod messages;
 mod paging;
+mod payments;
 mod prices;
 mod rerate;
 mod scopes;

@@ -65,7 +65,7 @@ impl Attempt {
 }
 
 /// How often Stripe is asked for more before an event is taken in without it.
-const ASK_ATTEMPTS: i64 = 3;
+const ASK_ATTEMPTS: i64 = 2;
 
 /// Takes an event in.
 ///

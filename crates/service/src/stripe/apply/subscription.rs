@@ -70,11 +70,7 @@ async fn subscribed(
 
 async fn invoice_of(app: &App, id: &str) -> Result<Option<Invoice>, CallError> {
     let Some(stripe) = &app.stripe else { return Ok(None) };
-    match stripe.get(&format!("/invoices/{id}"), &json!({})).await {
-        Ok(invoice) => Ok(Some(invoice)),
-        Err(CallError::NotFound(_)) => Ok(None),
-        Err(error) => Err(error),
-    }
+    stripe.get(&format!("/invoices/{id}"), &json!({})).await.map(Some)
 }
 
 async fn row(app: &App, session: &CheckoutSession, id: &str, user: UserRowId) -> Result<Payment, ApplyError> {

@@ -1,0 +1,190 @@
+//! The life of a subscription that is paid for.
+
+use super::shop::{Shop, shops};
+use serde_json::{Value, json};
+use testkit::stripe::Card;
+
+/// What matters of a subscription.
+fn stands(of: &Value) -> (String, String, bool) {
+    let text = |field: &str| of[field].as_str().unwrap_or_default().to_owned();
+    (text("plan_type"), text("status"), of["cancel_at_period_end"] == true)
+}
+
+fn as_stands(plan: &str, status: &str, cancels: bool) -> (String, String, bool) {
+    (plan.to_owned(), status.to_owned(), cancels)
+}
+
+shops! {
+    async fn a_plan_begins_when_its_checkout_is_paid(shop: &Shop) {
+        let alice = &shop.app.alice;
+        let begun = alice.post("/api/v1/subscriptions", json!({"plan_type": "pro"})).await.ok();
+        assert_eq!((&begun["success"], &begun["subscription"]["status"]), (&json!(true), &json!("incomplete")));
+        assert_eq!(begun["plan_config"]["name"], "Pro");
+        assert!(begun["checkout_url"].as_str().is_some_and(|url| url.starts_with("https://")), "{begun}");
+        alice.get("/api/v1/subscriptions/current").await.with(404);
+        assert_eq!(alice.get("/api/v1/users/me").await.ok()["plan"], "free", "a plan is never given away");
+        shop.stripe.complete_checkout(begun["session_id"].as_str().expect("an id"));
+        shop.hear().await;
+        let of = shop.subscription().await;
+        assert_eq!(stands(&of), as_stands("pro", "active", false));
+        assert_eq!(of["provider"], "stripe");
+        assert_eq!(shop.balance().await, 10_000);
+        let me = alice.get("/api/v1/users/me").await.ok();
+        assert_eq!((&me["plan"], &me["subscription_status"]), (&json!("pro"), &json!("active")));
+        for again in ["/api/v1/payments/create-checkout"] {
+            let twice = alice.post(again, json!({"plan_type": "enterprise"})).await;
+            assert_eq!(twice.status, 409, "{}", twice.text());
+        }
+        let same = alice.post("/api/v1/subscriptions", json!({"plan_type": "pro"})).await.ok();
+        assert_eq!(same["subscription"]["id"], of["id"], "it has it");
+        alice.post("/api/v1/subscriptions", json!({"plan_type": "free"})).await.with(409);
+    }
+
+    async fn a_month_is_paid_once_and_gives_its_credits_once(shop: &Shop) {
+        shop.subscribe("pro").await;
+        shop.app.alice.post(&shop.app.alice.own("/credits/consume"), json!({"amount": 4000})).await.ok();
+        shop.days(31);
+        shop.hear().await;
+        shop.app.sweep().await;
+        assert_eq!(shop.balance().await, 10_000, "the old month's credits ended with it, the new month's are there");
+        assert_eq!(shop.payments().await.as_array().map(Vec::len), Some(2));
+        assert_eq!(stands(&shop.subscription().await), as_stands("pro", "active", false));
+    }
+
+    async fn a_dearer_plan_is_had_at_once_for_what_is_left_of_the_month(shop: &Shop) {
+        shop.subscribe("pro").await;
+        shop.days(10);
+        let alice = &shop.app.alice;
+        let changed = alice.post("/api/v1/subscriptions", json!({"plan_type": "enterprise"})).await.ok();
+        assert_eq!(stands(&changed["subscription"]), as_stands("enterprise", "active", false));
+        shop.hear().await;
+        let balance = shop.balance().await.as_f64().expect("a number");
+        // 21 of 31 days of 50 000 − 10 000, beside the 10 000 of the month.
+        assert!((balance - (10_000.0 + 40_000.0 * 21.0 / 31.0)).abs() < 30.0, "{balance}");
+        assert_eq!(alice.get("/api/v1/users/me").await.ok()["plan"], "enterprise");
+        // The next month is a whole one.
+        shop.days(22);
+        shop.hear().await;
+        shop.app.sweep().await;
+        assert_eq!(shop.balance().await, 50_000);
+    }
+
+    async fn a_cheaper_plan_is_had_from_the_next_month_on(shop: &Shop) {
+        shop.subscribe("enterprise").await;
+        shop.days(10);
+        let alice = &shop.app.alice;
+        let changed = alice.post("/api/v1/subscriptions", json!({"plan_type": "pro"})).await.ok();
+        assert_eq!(stands(&changed["subscription"]), as_stands("enterprise", "active", false));
+        shop.hear().await;
+        assert_eq!((shop.balance().await, stands(&shop.subscription().await).0), (json!(50_000), "enterprise".to_owned()));
+        shop.days(22);
+        shop.hear().await;
+        shop.app.sweep().await;
+        assert_eq!((shop.balance().await, stands(&shop.subscription().await).0), (json!(10_000), "pro".to_owned()));
+    }
+
+    async fn a_declined_card_changes_no_plan(shop: &Shop) {
+        let sub = shop.subscribe("pro").await;
+        let customer = shop.stripe.object(&sub)["customer"].as_str().expect("a customer").to_owned();
+        shop.stripe.set_card(&customer, Card::Declined);
+        let declined = shop.app.alice.post("/api/v1/subscriptions", json!({"plan_type": "enterprise"})).await;
+        assert_eq!(declined.with(402)["error_code"], "PaymentDeclinedException");
+        shop.hear().await;
+        assert_eq!((shop.balance().await, stands(&shop.subscription().await)), (json!(10_000), as_stands("pro", "active", false)));
+    }
+
+    async fn it_ends_with_its_month_and_may_be_resumed_until_then(shop: &Shop) {
+        shop.subscribe("pro").await;
+        let alice = &shop.app.alice;
+        let cancelled = alice.post("/api/v1/subscriptions/cancel", json!({})).await.ok();
+        assert_eq!(stands(&cancelled["subscription"]), as_stands("pro", "active", true));
+        shop.hear().await;
+        let resumed = alice.post(&alice.own("/subscription/resume"), json!({})).await.ok();
+        assert_eq!(stands(&resumed["subscription"]), as_stands("pro", "active", false));
+        alice.post("/api/v1/subscriptions/cancel", json!({"at_period_end": true})).await.ok();
+        shop.hear().await;
+        shop.days(32);
+        shop.hear().await;
+        assert_eq!(stands(&shop.subscription().await), as_stands("pro", "canceled", true));
+        assert_eq!(alice.get("/api/v1/users/me").await.ok()["plan"], "free");
+        shop.app.sweep().await;
+        assert_eq!(shop.balance().await, 0);
+        // And another one may be bought.
+        shop.subscribe("enterprise").await;
+        assert_eq!((shop.balance().await, stands(&shop.subscription().await)), (json!(50_000), as_stands("enterprise", "active", false)));
+    }
+
+    async fn cancelled_at_once_it_is_over_and_its_credits_stay(shop: &Shop) {
+        shop.subscribe("pro").await;
+        let over = shop.app.alice.post("/api/v1/subscriptions/cancel", json!({"at_period_end": false})).await.ok();
+        assert_eq!(stands(&over["subscription"]), as_stands("pro", "canceled", false));
+        shop.hear().await;
+        assert_eq!((shop.balance().await, stands(&shop.subscription().await).1), (json!(10_000), "canceled".to_owned()));
+    }
+
+    async fn what_is_tried_is_paid_for_when_the_trial_ends_and_is_tried_once(shop: &Shop) {
+        shop.subscribe("tried").await;
+        assert_eq!((shop.balance().await, stands(&shop.subscription().await)), (json!(0), as_stands("tried", "trialing", false)));
+        assert_eq!(shop.app.alice.get("/api/v1/users/me").await.ok()["plan"], "tried");
+        shop.days(8);
+        shop.hear().await;
+        assert_eq!((shop.balance().await, stands(&shop.subscription().await)), (json!(10_000), as_stands("tried", "active", false)));
+        shop.app.alice.post("/api/v1/subscriptions/cancel", json!({"at_period_end": false})).await.ok();
+        shop.hear().await;
+        shop.subscribe("tried").await;
+        assert_eq!(stands(&shop.subscription().await).1, "active", "no second trial");
+    }
+
+    async fn what_is_not_paid_stays_for_the_days_of_grace(shop: &Shop) {
+        let sub = shop.subscribe("pro").await;
+        let customer = shop.stripe.object(&sub)["customer"].as_str().expect("a customer").to_owned();
+        shop.stripe.set_card(&customer, Card::Declined);
+        shop.days(32);
+        shop.hear().await;
+        shop.app.sweep().await;
+        assert_eq!((shop.balance().await, stands(&shop.subscription().await).1), (json!(0), "past_due".to_owned()));
+        assert_eq!(shop.app.alice.get("/api/v1/users/me").await.ok()["plan"], "pro", "the plan stays for some days");
+        // The card works again before Stripe gives up.
+        shop.stripe.set_card(&customer, Card::Good);
+        shop.days(3);
+        shop.hear().await;
+        assert_eq!((shop.balance().await, stands(&shop.subscription().await).1), (json!(10_000), "active".to_owned()));
+    }
+
+    async fn thirteen_months_with_failures_come_out_to_the_day(shop: &Shop) {
+        let sub = shop.subscribe("pro").await;
+        let customer = shop.stripe.object(&sub)["customer"].as_str().expect("a customer").to_owned();
+        let mut given = 10_000;
+        for month in 1..13 {
+            let end = shop.stripe.object(&sub)["items"]["data"][0]["current_period_end"].as_i64().expect("an end");
+            // Every fourth month the card fails at first.
+            let fails = month % 4 == 0;
+            shop.stripe.set_card(&customer, if fails { Card::Declined } else { Card::Good });
+            shop.days(u64::try_from((end - shop.stripe.now()) / 86_400 + 1).expect("days"));
+            shop.hear().await;
+            shop.app.sweep().await;
+            if fails {
+                assert_eq!((shop.balance().await, stands(&shop.subscription().await).1), (json!(0), "past_due".to_owned()), "{month}");
+                shop.stripe.set_card(&customer, Card::Good);
+                shop.days(3);
+                shop.hear().await;
+            }
+            given += 10_000;
+            let of = shop.subscription().await;
+            assert_eq!((shop.balance().await, stands(&of)), (json!(10_000), as_stands("pro", "active", false)), "{month}");
+            let item = &shop.stripe.object(&sub)["items"]["data"][0];
+            let at = |field: &str| item[field].as_i64().map(|s| chrono(s));
+            assert_eq!(of["current_period_start"].as_str().map(str::to_owned), at("current_period_start"), "{month}");
+            assert_eq!(of["current_period_end"].as_str().map(str::to_owned), at("current_period_end"), "{month}");
+        }
+        let grants = shop.app.alice.get(&shop.app.alice.own("/credits/grants?limit=100")).await.data();
+        let total: i64 = grants.as_array().expect("grants").iter().filter_map(|grant| grant["amount"].as_i64()).sum();
+        assert_eq!(total, given, "each month's credits once");
+    }
+}
+
+/// A second as answers show it.
+fn chrono(second: i64) -> String {
+    let at = kernel::Timestamp::from_micros(second * 1_000_000);
+    serde_json::to_value(at).expect("JSON").as_str().expect("a text").to_owned()
+}
