@@ -164,6 +164,9 @@ fn sentences(entry: &Entry) -> Vec<String> {
         EntryKind::Recharge => format!("{amount} credits were bought."),
         EntryKind::Grant => format!("{amount} credits were given."),
         EntryKind::Refund => format!("{amount} spent credits came back."),
+        EntryKind::Reversal if entry.cause.reference_id.is_some() => {
+            format!("{amount} credits that a grant gave were taken back.")
+        }
         EntryKind::Reversal => format!("{amount} credits that were left of a grant were taken back."),
         EntryKind::Expire => format!("{amount} credits ended with their grant."),
         EntryKind::Adjust if entry.amount == Credits::ZERO => "What was owed was paid back.".to_owned(),
@@ -179,6 +182,7 @@ fn sentences(entry: &Entry) -> Vec<String> {
     sentences.extend(said.and_then(|said| said.arithmetic));
     for (seq, part) in entry.funded_by.iter().take(PARTS_TOLD_MAX) {
         let whose = match seq {
+            0 if entry.kind == EntryKind::Reversal => "what was spent before, and is owed now".to_owned(),
             0 => "the credit limit".to_owned(),
             seq => format!("grant {}", GrantId { user: entry.user, seq: *seq }),
         };

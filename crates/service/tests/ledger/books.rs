@@ -3,7 +3,7 @@
 use crate::model::Model;
 use crate::model::holds::State;
 use crate::script::{Ask, Outcome, command};
-use kernel::{Credits, Timestamp, TransactionId, UserRowId};
+use kernel::{Credits, GrantId, Timestamp, TransactionId, UserRowId};
 use std::borrow::Borrow;
 use std::collections::{BTreeMap, HashMap};
 use user_service::credits::hold::{Hold, HoldStatus};
@@ -23,9 +23,11 @@ pub struct Books {
     counters: HashMap<&'static str, i128>,
     /// What was spent by each entry that can be refunded, less its refunds.
     refundable: HashMap<i64, i64>,
+    /// What was taken back of each grant.
+    reversed: HashMap<GrantId, Credits>,
     pub worth: i64,
     policy: Policy,
-    /// Whether the account was ever let below zero.
+    /// Whether the account was ever let below zero, or had to go there.
     borrows: bool,
 }
 
@@ -44,6 +46,7 @@ impl Books {
             receipts: Vec::new(),
             counters: HashMap::new(),
             refundable: HashMap::new(),
+            reversed: HashMap::new(),
             worth,
             policy,
             borrows: false,
@@ -72,13 +75,15 @@ impl Books {
         let (mut grant, mut hold) = (None, None);
         match command {
             LedgerCommand::Void(void) => grant = self.grants.get(&void.grant),
+            LedgerCommand::Reclaim(reclaim) => grant = self.grants.get(&reclaim.grant),
             LedgerCommand::Tick(tick) => hold = self.holds.get(&tick.hold),
             LedgerCommand::Capture(capture) => hold = self.holds.get(&capture.hold),
             LedgerCommand::Release(n) => hold = self.holds.get(n),
             _ => {}
         }
         let (reference, original) = (reference.as_ref(), original.as_ref());
-        let facts = Facts { reference, original, grant, hold, ..Facts::default() };
+        let reversed = Some(&self.reversed);
+        let facts = Facts { reference, original, grant, hold, reversed, ..Facts::default() };
         let reserved = settle::entries_due(&before, at) + settle::entries_of_command(&before);
         let decided = decide(&mut self.account, command, &facts, at, self.policy);
         match &decided {
@@ -92,8 +97,11 @@ impl Books {
     }
 
     fn reference(&self, command: &LedgerCommand) -> Option<Entry> {
-        let LedgerCommand::Issue(issue) = command else { return None };
-        let reference = issue.reference_id.as_ref()?;
+        let reference = match command {
+            LedgerCommand::Issue(issue) => issue.reference_id.as_ref()?,
+            LedgerCommand::Reclaim(reclaim) => &reclaim.reference_id,
+            _ => return None,
+        };
         self.entries.iter().find(|entry| entry.cause.reference_id.as_ref() == Some(reference)).cloned()
     }
 
@@ -166,11 +174,21 @@ impl Books {
         };
         assert_eq!(sums, amount, "its parts sum to its amount: {entry:?}");
         let gives_back = entry.kind == EntryKind::Refund;
+        let (reverses, reversal) = (entry.cause.reverses, entry.kind == EntryKind::Reversal);
+        let reclaims = reversal && entry.cause.reference_id.is_some();
+        if let (true, Some(seq)) = (reversal, reverses) {
+            let reversed = self.reversed.entry(GrantId { user: USER, seq }).or_default();
+            *reversed = Credits::from_micro(reversed.micro() - amount);
+            let grant = &self.grants[&seq];
+            assert!(*reversed <= grant.amount, "more was taken back than was given: {entry:?}");
+            assert!(grant.voided || (reclaims && *reversed < grant.amount), "{entry:?}");
+        }
         let hold = entry.cause.hold_id.as_ref().and_then(|id| id.rsplit('_').next()?.parse().ok());
         let hold = hold.and_then(|n: i64| self.holds.get(&n));
         for (seq, part) in &entry.funded_by {
             assert!(*part > Credits::ZERO, "{entry:?}");
             if *seq == 0 {
+                self.borrows |= reclaims;
                 assert!(self.borrows, "nothing is borrowed without a credit limit: {entry:?}");
                 continue;
             }
@@ -182,12 +200,15 @@ impl Books {
                 let held = hold.expect("only a hold may charge what has ended").parts.iter();
                 let held: i64 = held.filter(|(of, _)| of == seq).map(|(_, part)| part.micro()).sum();
                 assert!(part.micro() <= held, "and only what it has set aside: {entry:?}");
-            } else if entry.kind != EntryKind::Reversal {
+            } else if !reversal || reverses != Some(*seq) {
+                assert!(!reversal || (reclaims && grant.scope.is_none()), "{entry:?}");
                 assert!(grant.usable(entry.created_at), "only what may be spent is moved: {entry:?}");
             }
             assert!(!gives_back || !grant.voided, "what was taken back stays so: {entry:?}");
             *left.entry(*seq).or_default() += if gives_back { part.micro() } else { -part.micro() };
-            assert!((0..=grant.amount.micro()).contains(&left[seq]), "{entry:?}");
+            let reversed = self.reversed.get(&grant.id(USER)).copied().unwrap_or_default();
+            let most = grant.amount.micro() - if gives_back { reversed.micro() } else { 0 };
+            assert!((0..=most).contains(&left[seq]), "{entry:?}");
         }
         if entry.grant.is_some() {
             left.insert(entry.seq, issued);
@@ -346,6 +367,8 @@ pub fn outcome(rejection: &Rejection) -> Outcome {
         Rejection::RolloverWithoutEnd => Outcome::RolloverWithoutEnd,
         Rejection::UnknownGrant => Outcome::UnknownGrant,
         Rejection::NothingToVoid => Outcome::NothingToVoid,
+        Rejection::ReclaimExceeds { .. } => Outcome::ReclaimExceeds,
+        Rejection::OwesTooMuch => Outcome::OwesTooMuch,
         Rejection::GrantHeld { .. } => Outcome::GrantHeld,
         Rejection::UnknownHold(_) => Outcome::UnknownHold,
         Rejection::HoldSettled { .. } => Outcome::HoldSettled,

@@ -45,7 +45,7 @@ fn every_outcome_and_every_grant_is_as_the_model_has_it() {
 }
 
 /// What the stories of one run must have between them.
-const KINDS: [&str; 30] = [
+const KINDS: [&str; 35] = [
     "Done",
     "Again",
     "Still",
@@ -59,6 +59,7 @@ const KINDS: [&str; 30] = [
     "RolloverWithoutEnd",
     "UnknownGrant",
     "NothingToVoid",
+    "ReclaimExceeds",
     "GrantHeld",
     "UnknownHold",
     "HoldSettled",
@@ -70,6 +71,10 @@ const KINDS: [&str; 30] = [
     "rolled over",
     "rolled over in parts",
     "paid back",
+    "reclaimed of what was left",
+    "reclaimed of other grants",
+    "reclaimed as owed",
+    "refund past what was reclaimed",
     "refund into a new grant",
     "refund of a debt",
     "captured after its grant's end",
@@ -135,7 +140,14 @@ fn count(books: &Books, seen: &mut HashMap<String, u64>) {
         note(entry.kind.as_str());
         let borrowed = entry.funded_by.iter().any(|(seq, _)| *seq == 0);
         match entry.kind {
-            EntryKind::Refund if entry.grant.is_some() => note("refund into a new grant"),
+            EntryKind::Refund if entry.grant.is_some() => {
+                note("refund into a new grant");
+                let original = &books.entries[entry.cause.reverses.unwrap_or(1) as usize - 1];
+                let home = |(seq, _): &(i64, Credits)| original.funded_by.iter().any(|(of, _)| of == seq);
+                if original.funded_by.len() == 1 && entry.funded_by.iter().any(home) {
+                    note("refund past what was reclaimed");
+                }
+            }
             EntryKind::Refund if borrowed => note("refund of a debt"),
             EntryKind::Adjust if entry.amount == Credits::ZERO => note("paid back"),
             EntryKind::Expire if entry.grant.is_some() => {
@@ -144,6 +156,15 @@ fn count(books: &Books, seen: &mut HashMap<String, u64>) {
                 *times += 1;
                 if *times > 1 {
                     note("rolled over in parts");
+                }
+            }
+            EntryKind::Reversal if entry.cause.reference_id.is_some() => {
+                for (seq, _) in &entry.funded_by {
+                    note(match *seq {
+                        0 => "reclaimed as owed",
+                        seq if Some(seq) == entry.cause.reverses => "reclaimed of what was left",
+                        _ => "reclaimed of other grants",
+                    });
                 }
             }
             EntryKind::Capture => {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use user_service::credits::context::{Basis, Context, Scope};
 use user_service::credits::hold::OnExpiry;
 use user_service::credits::ledger::{
-    Adjust, Capture, Consume, Issue, LedgerCommand, Measure, NewHold, Note, Refund, Tick, Void,
+    Adjust, Capture, Consume, Issue, LedgerCommand, Measure, NewHold, Note, Reclaim, Refund, Tick, Void,
 };
 use user_service::credits::model::{EntryKind, Origin, Rollover, Source};
 
@@ -42,6 +42,12 @@ pub enum Ask {
     /// The grant that this receipt gave.
     Void {
         receipt: usize,
+    },
+    /// Of the grant that this receipt gave.
+    Reclaim {
+        receipt: usize,
+        units: u64,
+        reference: u64,
     },
     Hold {
         units: u64,
@@ -98,6 +104,8 @@ pub enum Outcome {
     RolloverWithoutEnd,
     UnknownGrant,
     NothingToVoid,
+    ReclaimExceeds,
+    OwesTooMuch,
     GrantHeld,
     UnknownHold,
     HoldSettled,
@@ -149,7 +157,7 @@ impl Random {
     /// An ask of an account with so many receipts and holds, and a credit limit of at most so many units.
     pub fn ask(&mut self, receipts: usize, holds: usize, limit_max: u64, now: i64) -> Ask {
         let receipt = |random: &mut Self| random.below(receipts as u64) as usize;
-        match self.below(48) {
+        match self.below(51) {
             0..11 => Ask::Consume { units: self.below(12) + 1, what: self.what() },
             11..15 => Ask::Give(Give {
                 recharge: true,
@@ -177,6 +185,13 @@ impl Random {
             },
             34 => Ask::Limit(self.below(limit_max + 1)),
             35..37 => Ask::Settle,
+            37..40 => {
+                let receipt = receipt(self);
+                // Now and then the reference of another grant, or of one that was given.
+                let of_it = 40 + 2 * receipt as u64;
+                let reference = if self.one_in(6) { self.below(40) } else { of_it + self.below(3) };
+                Ask::Reclaim { receipt, units: self.below(9) + 1, reference }
+            }
             _ => self.of_hold(holds),
         }
     }
@@ -257,6 +272,12 @@ pub fn command(ask: &Ask, receipts: &[TransactionId], worth: i64) -> LedgerComma
             let grant = receipts.get(*receipt).map_or(unknown.seq, |id| id.seq);
             LedgerCommand::Void(Void { grant, note: note() })
         }
+        Ask::Reclaim { receipt, units, reference } => LedgerCommand::Reclaim(Reclaim {
+            grant: receipts.get(*receipt).map_or(unknown.seq, |id| id.seq),
+            amount: credits(*units),
+            reference_id: reference_id(*reference),
+            note: note(),
+        }),
         Ask::Hold { units, life, on_expiry, what } => LedgerCommand::Hold(Box::new(NewHold {
             amount: credits(*units),
             life: micros(*life),
@@ -283,6 +304,10 @@ pub fn command(ask: &Ask, receipts: &[TransactionId], worth: i64) -> LedgerComma
     }
 }
 
+fn reference_id(reference: u64) -> String {
+    format!("ref_{reference}")
+}
+
 fn note() -> Note {
     Note {
         description: Some("a test".to_owned()),
@@ -302,7 +327,7 @@ fn issue(give: &Give, worth: i64) -> Issue {
         expires_at: give.until.map(Timestamp::from_micros),
         scope: Some(Scope { models: named("model", give.scope.0), features: named("feature", give.scope.1) }),
         rollover: give.roll.map(|(units, days)| Rollover { max: units as i64 * worth, days }),
-        reference_id: give.reference.map(|reference| format!("ref_{reference}")),
+        reference_id: give.reference.map(reference_id),
         note: note(),
     }
 }

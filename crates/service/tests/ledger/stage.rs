@@ -334,7 +334,12 @@ fn explains(model: &mut Model, (ask, done): &(Ask, Done), now: i64, worth: i64) 
                 })
                 && units(*available) == model.available(now)
         }
-        (Ask::Give(_), Done::Entry { .. }, Outcome::Again(_)) => true,
+        (Ask::Reclaim { units: asked, .. }, Done::Entry { entry, available }, Outcome::Done) => {
+            entry.created_at.micros() == now
+                && units(entry.amount.abs()) == *asked
+                && units(*available) == model.available(now)
+        }
+        (Ask::Give(_) | Ask::Reclaim { .. }, Done::Entry { .. }, Outcome::Again(_)) => true,
         (_, Done::Entry { entry, available }, Outcome::Done) => {
             entry.created_at.micros() == now && units(*available) == model.available(now)
         }

@@ -4,12 +4,13 @@
 //! writing. The replay checks each hash and each sum, builds the grants anew, and compares what
 //! comes out with the stored rows; the first row that does not fit is named.
 //!
-//! Reading order: `replay` (what the entries say), `compare` and `holds` (whether the stored rows say the same),
+//! Reading order: `replay` and `reversal` (what the entries say), `compare` and `holds` (whether the stored rows say the same),
 //! `snapshot` (one state of the database to look at), [`watch`] (the job and the admin's routes).
 
 mod compare;
 mod holds;
 mod replay;
+mod reversal;
 mod snapshot;
 pub mod watch;
 

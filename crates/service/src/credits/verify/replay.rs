@@ -2,6 +2,7 @@
 
 use super::compare::{compare_expiries, compare_grants, compare_lists};
 use super::holds::compare_holds;
+use super::reversal::{may_take_back, reclaims};
 use super::snapshot::{Numbered, Snapshot};
 use super::{Halt, Report, fault};
 use crate::credits::chain;
@@ -34,6 +35,8 @@ pub(super) struct Replay {
     pub(super) captures: BTreeMap<String, Capture>,
     /// How much of each grant rolled over.
     rolled: BTreeMap<i64, i64>,
+    /// How much of each grant was taken back.
+    pub(super) reversed: BTreeMap<i64, i64>,
 }
 
 /// An entry that charged a hold.
@@ -81,6 +84,7 @@ pub(super) async fn replay(
         owed: 0,
         captures: BTreeMap::new(),
         rolled: BTreeMap::new(),
+        reversed: BTreeMap::new(),
     };
     loop {
         let values = [account.user.0, replay.seq, ENTRIES_AT_ONCE];
@@ -176,9 +180,7 @@ impl Replay {
             EntryKind::Consume | EntryKind::Capture => amount < 0 && parts == -amount && issued == 0,
             EntryKind::Expire => amount <= 0 && parts - issued == -amount && entry.funded_by.len() == 1,
             EntryKind::Refund => amount > 0 && parts + issued == amount,
-            EntryKind::Reversal => {
-                amount < 0 && parts == -amount && issued == 0 && entry.funded_by.len() == 1
-            }
+            EntryKind::Reversal => amount < 0 && parts == -amount && issued == 0,
             EntryKind::Adjust if amount > 0 => issued == amount && parts == 0,
             // An adjustment of nothing pays back what is owed.
             EntryKind::Adjust => issued == 0 && parts > 0 && (amount == 0 || parts == -amount),
@@ -215,6 +217,7 @@ impl Replay {
             EntryKind::Consume | EntryKind::Capture | EntryKind::Adjust if entry.amount < Credits::ZERO => {
                 self.owed += part;
             }
+            EntryKind::Reversal if reclaims(entry) => self.owed += part,
             EntryKind::Refund => self.owed -= part,
             _ => {
                 return fault(
@@ -240,7 +243,6 @@ impl Replay {
         if ended && !ends && entry.cause.hold_id.is_none() {
             return bad("it uses a grant that has ended");
         }
-        let debit = entry.amount < Credits::ZERO;
         let nothing = Context::default();
         let context = entry.basis.as_ref().map_or(&nothing, |basis| &basis.context);
         let spends = matches!(entry.kind, EntryKind::Consume | EntryKind::Capture | EntryKind::Adjust);
@@ -260,14 +262,14 @@ impl Replay {
         }
         let gives_back = entry.kind == EntryKind::Refund;
         let remaining = grant.remaining.micro() + if gives_back { part } else { -part };
-        if remaining < 0 || remaining > grant.amount.micro() || (gives_back && grant.voided) {
+        let reversed = self.reversed.get(&seq).copied().unwrap_or(0);
+        // What was taken back of a grant is never in it again.
+        let most = grant.amount.micro() - if gives_back { reversed } else { 0 };
+        if remaining < 0 || remaining > most || (gives_back && grant.voided) {
             return bad("a grant would have less than nothing or more than was given");
         }
-        if entry.kind == EntryKind::Reversal {
-            if entry.cause.reverses != Some(seq) || remaining != 0 || !debit {
-                return bad("it takes back something else than it names");
-            }
-            grant.voided = true;
+        if entry.kind == EntryKind::Reversal && !may_take_back(entry, grant) {
+            return bad("it takes back something else than it names");
         }
         grant.remaining = Credits::from_micro(remaining);
         Ok(())
@@ -304,7 +306,8 @@ impl Replay {
                 let total = self.credits_total.checked_add(entry.amount);
                 self.credits_total = total.unwrap_or(self.credits_total);
             }
-            EntryKind::Expire | EntryKind::Reversal | EntryKind::Adjust => {}
+            EntryKind::Reversal => self.reverse(entry)?,
+            EntryKind::Expire | EntryKind::Adjust => {}
         }
         Ok(())
     }

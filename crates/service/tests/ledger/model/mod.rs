@@ -15,6 +15,10 @@ use holds::Hold;
 #[derive(Debug, Clone, Default)]
 pub struct Grant {
     pub receipt: Option<usize>,
+    /// How many units it gave.
+    pub units: u64,
+    /// How many of those were taken back, wherever they were found.
+    pub reversed: u64,
     pub priority: i64,
     pub from: i64,
     pub until: Option<i64>,
@@ -43,7 +47,22 @@ pub struct Unit {
 pub enum Receipt {
     Spent,
     Given(Give),
+    /// Taken back of what that receipt gave.
+    Reclaimed {
+        from: usize,
+        reference: u64,
+    },
     Other,
+}
+
+impl Receipt {
+    fn reference(&self) -> Option<u64> {
+        match self {
+            Self::Given(give) => give.reference,
+            Self::Reclaimed { reference, .. } => Some(*reference),
+            Self::Spent | Self::Other => None,
+        }
+    }
 }
 
 /// One account.
@@ -54,7 +73,7 @@ pub struct Model {
     pub holds: Vec<Hold>,
     pub receipts: Vec<Receipt>,
     pub limit: u64,
-    /// How many borrowed units were spent and not paid back.
+    /// How many units were spent that were borrowed or taken back since, and not paid back.
     pub owed: u64,
     pub most: u64,
     pub refund_life: Option<i64>,
@@ -86,6 +105,7 @@ impl Model {
                 next.put(units.unsigned_abs(), Receipt::Other, Grant { from: now, ..Grant::default() })
             }
             Ask::Void { receipt } => next.void(*receipt),
+            Ask::Reclaim { receipt, units, reference } => next.reclaim(*receipt, *units, *reference, now),
             Ask::Limit(units) => {
                 next.limit = *units;
                 Outcome::Done
@@ -129,15 +149,16 @@ impl Model {
         }
     }
 
+    /// What a reference was applied by.
+    fn applied(&self, reference: u64) -> Option<usize> {
+        self.receipts.iter().position(|receipt| receipt.reference() == Some(reference))
+    }
+
     fn give(&mut self, give: &Give, now: i64) -> Outcome {
-        for (receipt, earlier) in self.receipts.iter().enumerate() {
-            if let Receipt::Given(earlier) = earlier
-                && give.reference.is_some()
-                && earlier.reference == give.reference
-            {
-                let same = (earlier.recharge, earlier.units) == (give.recharge, give.units);
-                return if same { Outcome::Again(receipt) } else { Outcome::ReferenceTaken };
-            }
+        if let Some(receipt) = give.reference.and_then(|reference| self.applied(reference)) {
+            let given = |earlier: &Give| (earlier.recharge, earlier.units) == (give.recharge, give.units);
+            let same = matches!(&self.receipts[receipt], Receipt::Given(earlier) if given(earlier));
+            return if same { Outcome::Again(receipt) } else { Outcome::ReferenceTaken };
         }
         let from = give.from.unwrap_or(now);
         if give.until.is_some_and(|until| until <= from || until <= now) {
@@ -150,7 +171,7 @@ impl Model {
             return Outcome::TooMuch;
         }
         let Give { priority, until, scope, roll, .. } = *give;
-        let grant = Grant { receipt: None, priority, from, until, scope, roll, voided: false };
+        let grant = Grant { priority, from, until, scope, roll, ..Grant::default() };
         self.put(give.units, Receipt::Given(give.clone()), grant)
     }
 
@@ -160,7 +181,7 @@ impl Model {
             return Outcome::TooMuch;
         }
         let unit = Unit { grant: Some(self.grants.len()), lies: Lies::Free };
-        self.grants.push(Grant { receipt: Some(self.receipts.len()), ..grant });
+        self.grants.push(Grant { receipt: Some(self.receipts.len()), units, ..grant });
         self.units.extend((0..units).map(|_| unit));
         self.receipts.push(receipt);
         Outcome::Done

@@ -133,7 +133,16 @@ impl Model {
         if rolls > 0 {
             let unit = Unit { grant: Some(self.grants.len()), lies: Lies::Free };
             let until = Some(now + days * DAY);
-            self.grants.push(Grant { receipt: None, from: now, until, roll: None, ..old });
+            self.grants.push(Grant {
+                receipt: None,
+                units: rolls as u64,
+                reversed: 0,
+                voided: false,
+                from: now,
+                until,
+                roll: None,
+                ..old
+            });
             rest[..rolls].iter().for_each(|at| self.units[*at] = unit);
         }
     }
