@@ -33,6 +33,7 @@ CREATE TABLE payments (
   reclaiming     BIGINT NOT NULL DEFAULT 0,   -- what it is to become; differs from it while that is being done
   step           BIGINT NOT NULL DEFAULT 0,   -- how many times something was taken or given back
   owed           BIGINT NOT NULL DEFAULT 0,   -- micro-credits that were spent before they could be taken back
+  asked          BIGINT NOT NULL DEFAULT 0,   -- how often Stripe broke over it
   failure        TEXT,
   created_at     BIGINT NOT NULL,
   updated_at     BIGINT NOT NULL

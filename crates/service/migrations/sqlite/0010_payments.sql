@@ -33,6 +33,7 @@ CREATE TABLE payments (
   reclaiming     INTEGER NOT NULL DEFAULT 0,   -- what it is to become; differs from it while that is being done
   step           INTEGER NOT NULL DEFAULT 0,   -- how many times something was taken or given back
   owed           INTEGER NOT NULL DEFAULT 0,   -- micro-credits that were spent before they could be taken back
+  asked          INTEGER NOT NULL DEFAULT 0,   -- how often Stripe broke over it
   failure        TEXT,
   created_at     INTEGER NOT NULL,
   updated_at     INTEGER NOT NULL

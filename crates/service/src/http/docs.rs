@@ -194,6 +194,7 @@ fn complete_operation(method: &Method, operation: &mut Operation) {
     let switchable = matches!(name.as_str(), "create_dev_token" | "get_metrics");
     let paid = PAID.contains(&name.as_str());
     let watched = matches!(name.as_str(), "watch_session" | "watch_user");
+    let bought = matches!(name.as_str(), "create_payment_intent" | "create_checkout" | "create_subscription");
     let parameters = operation.parameters.get_or_insert_default();
     let takes_something = has_body || !parameters.is_empty();
     let in_path = parameters
@@ -243,6 +244,8 @@ fn complete_operation(method: &Method, operation: &mut Operation) {
         (413, has_body, "The body is larger than 1 MiB, a batch larger than 16 MiB."),
         (415, has_body, "The body is not JSON."),
         (422, keyed, "The idempotency key was used before with a different request."),
+        (402, bought, "The card was declined; `error_details.code` says why in Stripe's words."),
+        (429, bought, "The user has 100 payments open that began within a day."),
         (429, watched, "The user has 20 event streams open; `Retry-After` says when to try again."),
         (431, true, "The header is larger than 16 KiB."),
         (500, true, "A bug; the body says nothing of the inside."),

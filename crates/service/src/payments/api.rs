@@ -352,8 +352,8 @@ pub async fn list_payments(
 #[into_params(parameter_in = Path)]
 pub struct PaymentPath {
     /// The payment's id.
-    #[param(minimum = 1, maximum = 9_007_199_254_740_991_i64, example = 1)]
-    payment_id: kernel::RecordId,
+    #[param(value_type = i64, minimum = 1, maximum = 9_007_199_254_740_991_i64, example = 1)]
+    payment_id: String,
 }
 
 /// How much to give back.
@@ -378,16 +378,18 @@ pub struct PaymentRefundRequest {
 pub async fn refund_payment(
     State(app): State<Arc<App>>,
     on: CanGrant,
-    Path(PaymentPath { payment_id: id }): Path<PaymentPath>,
+    Path(PaymentPath { payment_id }): Path<PaymentPath>,
     Input { value, once }: Input<PaymentRefundRequest>,
 ) -> Result<Response, ApiError> {
     same_user(&on.user.auth0_id, on.user.row, value.user_id.as_ref(), "user_id")?;
     if value.amount.is_some_and(|amount| amount.get() == 0) {
         return Err(ApiError::invalid(["body", "amount"], "must be more than 0"));
     }
+    let unknown = || ApiError::not_found(format!("Payment not found: {payment_id}"));
+    let id = payment_id.parse().map_err(|_| unknown())?;
     let find = async || {
-        let found = store::find(&app.db, By::Id(id.get())).await?.filter(|of| of.user == on.user.row);
-        found.ok_or_else(|| ApiError::not_found(format!("Payment not found: {}", id.get())))
+        let found = store::find(&app.db, By::Id(id)).await?.filter(|of| of.user == on.user.row);
+        found.ok_or_else(unknown)
     };
     let of = find().await?;
     start::stripe(&app)?;

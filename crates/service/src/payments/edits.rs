@@ -178,6 +178,13 @@ pub fn reclaimed(of: &Payment, owed: Credits, now: Timestamp) -> Edit {
     Edit::new(of.user, vec![Statement::any(sql, values.map(Value::from).to_vec())])
 }
 
+/// Notes that Stripe broke over it, so that it is asked under another key the next time.
+#[must_use]
+pub fn broke(of: &Payment) -> Edit {
+    let sql = "UPDATE payments SET asked = asked + 1 WHERE id = $1 AND asked = $2";
+    Edit::new(of.user, vec![Statement::any(sql, vec![of.id.into(), of.asked.into()])])
+}
+
 /// Remembers Stripe's customer of a user; the first one stays.
 #[must_use]
 pub fn customer(user: UserRowId, customer: &str, now: Timestamp) -> Edit {

@@ -82,6 +82,8 @@ pub struct Payment {
     pub step: i64,
     /// What was spent before it could be taken back.
     pub owed: Credits,
+    /// How often Stripe broke over it.
+    pub asked: i64,
     /// Why it failed the last time.
     pub failure: Option<String>,
     /// When it was made.
@@ -132,7 +134,7 @@ macro_rules! payment_columns {
     () => {
         "p.id, p.user_id, p.kind, p.item, p.amount, p.currency, p.credits, p.status, p.payment_intent, p.invoice, p.checkout, \
          p.subscription, p.period_start, p.period_end, p.received, p.refunded, p.disputed, p.grant_seq, p.granted, \
-         p.reclaimed, p.reclaiming, p.step, p.owed, p.failure, p.created_at, p.updated_at"
+         p.reclaimed, p.reclaiming, p.step, p.owed, p.asked, p.failure, p.created_at, p.updated_at"
     };
 }
 pub(super) use payment_columns;
@@ -165,9 +167,10 @@ impl FromRow for Payment {
             reclaiming: credits(20)?,
             step: row.int(21)?,
             owed: credits(22)?,
-            failure: row.optional_text(23)?,
-            created_at: row.int(24).map(Timestamp::from_micros)?,
-            updated_at: row.int(25).map(Timestamp::from_micros)?,
+            asked: row.int(23)?,
+            failure: row.optional_text(24)?,
+            created_at: row.int(25).map(Timestamp::from_micros)?,
+            updated_at: row.int(26).map(Timestamp::from_micros)?,
         })
     }
 }

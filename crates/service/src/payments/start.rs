@@ -17,6 +17,7 @@ use crate::writer::{Command, Edit, WriteError};
 use aws_lc_rs::digest::{SHA256, digest};
 use axum::http::StatusCode;
 use kernel::{Credits, Timestamp};
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -93,8 +94,10 @@ pub async fn customer(app: &App, user: &UserRef) -> Result<String, ApiError> {
     if let Some(email) = found.email {
         form["email"] = email.into();
     }
-    // A user that was changed since then asks for something else, and that is another key's.
-    let key = key_of("customer", &format!("{}:{form}", user.auth0_id));
+    // A user that was changed since then asks for something else, and that is another key's; so is the next
+    // hour's, because Stripe says again and again that it broke.
+    let hour = app.clock.now().seconds() / 3600;
+    let key = key_of("customer", &format!("{}:{form}:{hour}", user.auth0_id));
     let made: object::Customer = stripe(app)?.post("/customers", &form, &key).await?;
     write(app, user, edits::customer(user.row, &made.id, app.clock.now())).await?;
     let known = store::customer(&app.db, user.row).await?;
@@ -114,6 +117,22 @@ fn metadata(of: &Payment, user: &UserRef) -> Value {
     metadata
 }
 
+/// Asks for what a payment needs, once per cause. What is made twice after Stripe broke is never paid twice: only one is handed out.
+async fn ask<T: DeserializeOwned>(
+    app: &App,
+    user: &UserRef,
+    of: &Payment,
+    path: &str,
+    form: &Value,
+    cause: &str,
+) -> Result<T, ApiError> {
+    let asked = stripe(app)?.post(path, form, &key_of("payment", &format!("{cause}#{}", of.asked))).await;
+    if let Err(CallError::Broken(_)) = &asked {
+        write(app, user, edits::broke(of)).await?;
+    }
+    Ok(asked?)
+}
+
 /// Begins a payment that the caller's own page finishes.
 ///
 /// # Errors
@@ -124,7 +143,7 @@ pub async fn intent(app: &App, user: &UserRef, of: &Payment, cause: &str) -> Res
         "amount": of.amount, "currency": of.currency, "customer": customer, "metadata": metadata(of, user),
         "automatic_payment_methods": {"enabled": true}, "setup_future_usage": "off_session",
     });
-    let made: PaymentIntent = stripe(app)?.post("/payment_intents", &form, &key_of("intent", cause)).await?;
+    let made: PaymentIntent = ask(app, user, of, "/payment_intents", &form, cause).await?;
     let facts = Facts { payment_intent: Some(made.id.clone()), ..Facts::default() };
     write(app, user, edits::learn(of, &facts, app.clock.now())).await?;
     Ok(made)

@@ -47,7 +47,7 @@ pub struct EventAnswer {
 /// come does not matter. 400 where no signature in `Stripe-Signature` is made with a secret of `STRIPE_WEBHOOK_SECRET`, or its time is
 /// more than 300 seconds away.
 #[utoipa::path(
-    post, path = "/api/v1/webhooks/stripe", tag = "Payments", operation_id = "take_stripe_event",
+    post, path = "/api/v1/webhooks/stripe", tag = "Payments", operation_id = "take_stripe_event", security(()),
     params(("Stripe-Signature" = String, Header, max_length = 4096, description = "`t=…,v1=…`, as Stripe sends it")),
     request_body(content = serde_json::Value, example = json!({"id": "evt_1", "type": "invoice.paid", "created": 1_753_574_400, "livemode": false, "data": {"object": {"id": "in_1"}}})),
     responses((status = 200, body = EventAnswer, description = "It is stored")),

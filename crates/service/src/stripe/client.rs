@@ -43,6 +43,9 @@ pub enum CallError {
     /// Stripe does not take the request: a setting of the account, or a bug.
     #[error("{0}")]
     Refused(String),
+    /// It broke, and says so again to whoever asks under the same key; the effect is unknown.
+    #[error("{0}")]
+    Broken(String),
     /// It did not answer, or not in a way that can be understood; the effect is unknown.
     #[error("{0}")]
     Unavailable(String),
@@ -52,7 +55,7 @@ impl CallError {
     /// Whether asking again may help.
     #[must_use]
     pub const fn passes(&self) -> bool {
-        matches!(self, Self::Unavailable(_))
+        matches!(self, Self::Unavailable(_) | Self::Broken(_))
     }
 }
 
@@ -66,7 +69,7 @@ impl From<CallError> for ApiError {
             CallError::NotFound(message) | CallError::Refused(message) => {
                 Self::unavailable("Stripe refused the request; the service's log says why", message)
             }
-            CallError::Unavailable(message) => {
+            CallError::Broken(message) | CallError::Unavailable(message) => {
                 Self::unavailable("Stripe is not available; try again", message)
             }
         }
@@ -232,7 +235,8 @@ fn told(error: StripeError) -> CallError {
         404 => CallError::NotFound(message),
         // A key that is in flight, a busy object; an error of the key itself is final.
         409 if said.type_ != ApiErrorsType::IdempotencyError => CallError::Unavailable(message),
-        424 | 429 | 500.. => CallError::Unavailable(format!("{status}: {message}")),
+        500 => CallError::Broken(format!("500: {message}")),
+        424 | 429 | 501.. => CallError::Unavailable(format!("{status}: {message}")),
         _ => CallError::Refused(format!("{status} {code}: {message}")),
     }
 }

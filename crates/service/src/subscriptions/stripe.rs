@@ -90,12 +90,12 @@ pub struct Telling<'a> {
 #[must_use]
 pub fn hear(told: &Told, customer: Option<&str>, telling: Option<Telling<'_>>) -> Edit {
     let sql = "UPDATE stripe_subscriptions SET facts = facts + 1, \
-        seen_at = CASE WHEN $2 < 0 THEN seen_at ELSE CAST($2 AS BIGINT) END, \
-        seen_rank = CASE WHEN $2 < 0 THEN seen_rank ELSE CAST($3 AS BIGINT) END, \
-        seen_event = CASE WHEN $2 < 0 THEN seen_event ELSE CAST($4 AS TEXT) END, status = $5, \
+        seen_at = CASE WHEN CAST($2 AS BIGINT) < 0 THEN seen_at ELSE CAST($2 AS BIGINT) END, \
+        seen_rank = CASE WHEN CAST($2 AS BIGINT) < 0 THEN seen_rank ELSE CAST($3 AS BIGINT) END, \
+        seen_event = CASE WHEN CAST($2 AS BIGINT) < 0 THEN seen_event ELSE CAST($4 AS TEXT) END, status = $5, \
         item = $6, plan_version = COALESCE(CAST($7 AS TEXT), plan_version), period_start = $8, period_end = $9, \
         cancel_at_period_end = $10, ended_at = $11, customer = COALESCE(CAST($12 AS TEXT), customer) \
-        WHERE id = $1 AND ($2 < 0 OR seen_at < $2 OR (seen_at = $2 AND (seen_rank < $3 OR (seen_rank = $3 AND seen_event < $4))))";
+        WHERE id = $1 AND (CAST($2 AS BIGINT) < 0 OR seen_at < $2 OR (seen_at = $2 AND (seen_rank < $3 OR (seen_rank = $3 AND seen_event < $4))))";
     let answered = Telling { created: -1, rank: 0, event: "" };
     let telling = telling.unwrap_or(answered);
     let values: Vec<Value> = vec![

@@ -146,7 +146,7 @@ shops! {
     async fn when_stripe_is_down_nothing_is_half_done(shop: &Shop) {
         let alice = &shop.app.alice;
         let body = json!({"pack": "small", "idempotency_key": "once"});
-        for fault in [Fault::Status(500), Fault::Status(429), Fault::Drop(Effect::Before), Fault::Drop(Effect::After)] {
+        for fault in [Fault::Status(500, Effect::Before), Fault::Status(429, Effect::Before), Fault::Drop(Effect::Before), Fault::Drop(Effect::After)] {
             shop.stripe.fail(Rule::on("POST", "/v1/checkout/sessions", fault).times(3));
             let down = alice.post("/api/v1/payments/create-checkout", body.clone()).await;
             assert_eq!(down.status, 503, "{}", down.text());
@@ -164,7 +164,7 @@ shops! {
     }
 
     async fn a_busy_stripe_is_asked_again(shop: &Shop) {
-        shop.stripe.fail(Rule::on("POST", "/v1/checkout/sessions", Fault::Status(429)).times(2));
+        shop.stripe.fail(Rule::on("POST", "/v1/checkout/sessions", Fault::Status(429, Effect::Before)).times(2));
         shop.checkout(json!({"pack": "small"})).await;
     }
 

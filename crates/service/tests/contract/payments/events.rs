@@ -194,7 +194,7 @@ async fn lives(engine: Engine) {
             shop.stripe.complete_checkout(&session);
         }
     }
-    shop.stripe.advance(32 * 86_400);
+    shop.stripe.advance_to(shop.stripe.now() + 32 * 86_400);
     for sub in shop.stripe.objects("subscription") {
         shop.stripe.cancel_in_dashboard(sub["id"].as_str().expect("an id"));
     }

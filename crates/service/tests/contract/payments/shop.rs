@@ -117,7 +117,7 @@ impl Shop {
     pub fn days(&self, days: u64) {
         let seconds = days * 24 * 60 * 60;
         self.app.clock.advance(Duration::from_secs(seconds));
-        self.stripe.advance(i64::try_from(seconds).expect("a span"));
+        self.stripe.advance_to(self.stripe.now() + i64::try_from(seconds).expect("a span"));
     }
 
     /// Begins a checkout of alice's, and gives its id.
