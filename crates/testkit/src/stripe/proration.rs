@@ -67,6 +67,49 @@ impl Wish {
         })
     }
 
+    /// What that makes of a subscription.
+    fn outcome(&self, before: &Value, now: i64) -> Outcome {
+        let item = &before["items"]["data"][0];
+        let old = &item["price"];
+        let price = self.price.as_ref().unwrap_or(old).clone();
+        let ends_trial = self.trial_end.is_some_and(|end| end <= now);
+        let (start, end) = (int(&item["current_period_start"]), int(&item["current_period_end"]));
+        let tried = before["status"] == "trialing" && !ends_trial;
+        let restarts =
+            ends_trial || (!tried && old["recurring"]["interval"] != price["recurring"]["interval"]);
+        let period = match (restarts, self.trial_end) {
+            (true, _) => (now, period_end(&price, now, now)),
+            (false, Some(trial_end)) => (start, trial_end),
+            (false, None) => (start, end),
+        };
+        let quantity = self.quantity.unwrap_or_else(|| int(&item["quantity"]));
+        Outcome { price, quantity, period, restarts, ends_trial, tried }
+    }
+
+    /// The lines of what is left of the old price and what is to be paid for the new one.
+    fn lines(&self, world: &mut World, id: &str, outcome: &Outcome) -> Vec<Value> {
+        let (before, now) = (world.at(id).clone(), world.now);
+        let item = &before["items"]["data"][0];
+        let (start, end) = (int(&item["current_period_start"]), int(&item["current_period_end"]));
+        let (old, new) = (&item["price"], &outcome.price);
+        let whole = int(&new["unit_amount"]) * outcome.quantity;
+        let changes = old["id"] != new["id"] || outcome.quantity != int(&item["quantity"]);
+        let costs = !outcome.tried && !outcome.ends_trial && end > now;
+        let mut lines = Vec::new();
+        if changes && costs && self.prorates {
+            let part = |cents: i64| part(cents, end - now, end - start);
+            let unused = -part(int(&old["unit_amount"]) * int(&item["quantity"]));
+            lines.push(Line { price: old, amount: unused, period: (now, end), proration: true });
+            if !outcome.restarts {
+                lines.push(Line { price: new, amount: part(whole), period: (now, end), proration: true });
+            }
+        }
+        if outcome.restarts {
+            lines.push(Line { price: new, amount: whole, period: outcome.period, proration: false });
+        }
+        lines.iter().map(|part| line(world, id, part)).collect()
+    }
+
     /// Does it, together with an edit; the bill that it makes is paid or, if it must be, the refusal.
     pub(super) fn apply(
         self,
@@ -74,57 +117,27 @@ impl Wish {
         id: &str,
         edit: impl FnOnce(&mut Value, i64),
     ) -> Result<(), Refusal> {
-        let (before, now) = (world.at(id).clone(), world.now);
-        let item = &before["items"]["data"][0];
-        let old = item["price"].clone();
-        let price = self.price.clone().unwrap_or_else(|| old.clone());
-        let quantity = self.quantity.unwrap_or_else(|| int(&item["quantity"]));
-        let ends_trial = self.trial_end.is_some_and(|end| end <= now);
-        let (start, end) = (int(&item["current_period_start"]), int(&item["current_period_end"]));
-        let trial = before["status"] == "trialing" && !ends_trial;
-        let restarts =
-            ends_trial || (!trial && old["recurring"]["interval"] != price["recurring"]["interval"]);
-        let period = match (restarts, self.trial_end) {
-            (true, _) => (now, period_end(&price, now, now)),
-            (false, Some(trial_end)) => (start, trial_end),
-            (false, None) => (start, end),
-        };
-        let whole = int(&price["unit_amount"]) * quantity;
-        let changes = old["id"] != price["id"] || quantity != int(&item["quantity"]);
-        let mut lines = Vec::new();
-        if changes && self.prorates && !trial && !ends_trial && end > now {
-            let part = |cents: i64| part(cents, end - now, end - start);
-            let unused = -part(int(&old["unit_amount"]) * int(&item["quantity"]));
-            lines.push(Line { price: &old, amount: unused, period: (now, end), proration: true });
-            if !restarts {
-                lines.push(Line { price: &price, amount: part(whole), period: (now, end), proration: true });
-            }
-        }
-        if restarts {
-            lines.push(Line { price: &price, amount: whole, period, proration: false });
-        }
-        let lines: Vec<Value> = lines.iter().map(|part| line(world, id, part)).collect();
-        let invoice = (!lines.is_empty() && (self.bills_now || restarts)).then(|| {
-            let mut all = world.pending.remove(id).unwrap_or_default();
-            all.extend(lines.iter().cloned());
-            draft(world, id, "subscription_update", all)
-        });
-        if invoice.is_none() && !lines.is_empty() {
-            world.pending.entry(id.to_owned()).or_default().extend(lines);
-        }
+        let now = world.now;
+        let outcome = self.outcome(world.at(id), now);
+        let lines = self.lines(world, id, &outcome);
+        let bills = !lines.is_empty() && (self.bills_now || outcome.restarts);
+        let waiting = world.pending.entry(id.to_owned()).or_default();
+        waiting.extend(lines);
+        let billed = if bills { std::mem::take(waiting) } else { Vec::new() };
+        let invoice = bills.then(|| draft(world, id, "subscription_update", billed));
         world.change(id, Some("customer.subscription.updated"), |subscription| {
             let item = &mut subscription["items"]["data"][0];
-            set_price(item, &price);
-            set_period(item, period);
-            item["quantity"] = json!(quantity);
+            set_price(item, &outcome.price);
+            set_period(item, outcome.period);
+            item["quantity"] = json!(outcome.quantity);
             if let Some(end) = self.trial_end {
                 subscription["trial_end"] = json!(end);
                 subscription["billing_cycle_anchor"] = json!(end);
             }
-            if restarts {
+            if outcome.restarts {
                 subscription["billing_cycle_anchor"] = json!(now);
             }
-            if ends_trial {
+            if outcome.ends_trial {
                 subscription["status"] = json!("active");
             }
             if let Some(invoice) = &invoice {
@@ -139,6 +152,18 @@ impl Wish {
             _ => Ok(()),
         }
     }
+}
+
+/// What a subscription becomes.
+struct Outcome {
+    price: Value,
+    quantity: i64,
+    period: (i64, i64),
+    /// Its periods begin anew.
+    restarts: bool,
+    ends_trial: bool,
+    /// It is on trial, before and after.
+    tried: bool,
 }
 
 /// A part of an amount for a part of a time, rounded to the nearest cent.

@@ -149,14 +149,17 @@ pub(super) fn list(
         world.named(kind, last, "starting_after")?;
         rows = after(world, kind, last, &rows);
     }
-    if let Some(first) = params.text("ending_before") {
+    let limit = limit as usize;
+    let has_more = if let Some(first) = params.text("ending_before") {
         world.named(kind, first, "ending_before")?;
-        let later = rows.iter().position(|row| row["id"] == first).unwrap_or(rows.len());
-        rows.truncate(later);
-        rows.drain(..rows.len().saturating_sub(limit as usize));
-    }
-    let has_more = rows.len() > limit as usize;
-    rows.truncate(limit as usize);
+        let newer = rows.iter().position(|row| row["id"] == first).unwrap_or(rows.len());
+        rows.truncate(newer);
+        rows.drain(..newer.saturating_sub(limit));
+        newer > limit
+    } else {
+        rows.len() > limit
+    };
+    rows.truncate(limit);
     Ok(json!({"object": "list", "url": call.path, "has_more": has_more, "data": rows}))
 }
 

@@ -110,7 +110,8 @@ impl World {
         for (field, value) in into_map(fields) {
             object[&field] = value;
         }
-        if !object["id"].as_str().is_some_and(|id| self.is_named(&object, id)) {
+        // Only a price has the id that somebody chose for it.
+        if kind != "price" {
             object["id"] = json!(self.fresh(objects::prefix(kind)));
         }
         let id = text(&object["id"]);
@@ -118,11 +119,6 @@ impl World {
             self.order.entry(kind.to_owned()).or_default().push(id.clone());
         }
         id
-    }
-
-    /// Only prices have ids that somebody chose.
-    fn is_named(&self, object: &Value, id: &str) -> bool {
-        object["object"] == "price" && !id.is_empty()
     }
 
     /// An object of that kind.
