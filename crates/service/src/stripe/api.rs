@@ -14,6 +14,7 @@ use kernel::{Text, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::OwnedSemaphorePermit;
 use utoipa::{IntoParams, ToSchema};
 
 const HEADER: &str = "Stripe-Signature";
@@ -69,9 +70,11 @@ pub async fn take_stripe_event(
     let event: Event = crate::http::input::from_json(text.as_bytes(), "body")?;
     check(&app, &event)?;
     let handled = super::apply::is_handled(&event.kind);
-    let stored = inbox::store(&app, &event, text).await?;
-    if stored && handled {
-        take_in(&app, &event.id).await;
+    // Where too many are under way, the job takes it in.
+    let turn = Arc::clone(&app.event_turns).try_acquire_owned().ok();
+    let stored = inbox::store(&app, &event, text, turn.is_some()).await?;
+    if let (true, true, Some(turn)) = (stored, handled, turn) {
+        take_in(&app, &event.id, turn).await;
     }
     Ok(json(&EventAnswer {
         success: true,
@@ -102,9 +105,8 @@ fn check(app: &App, event: &Event) -> Result<(), ApiError> {
     Ok(())
 }
 
-/// Takes it in now, without letting Stripe wait for long; where too many are under way, the job does it.
-async fn take_in(app: &Arc<App>, id: &str) {
-    let Ok(turn) = Arc::clone(&app.event_turns).try_acquire_owned() else { return };
+/// Takes it in now, without letting Stripe wait for long.
+async fn take_in(app: &Arc<App>, id: &str, turn: OwnedSemaphorePermit) {
     let (app, id) = (Arc::clone(app), id.to_owned());
     let task = tokio::spawn(async move {
         if let Err(error) = inbox::take_in(&app, &id, 1).await {

@@ -12,7 +12,7 @@ use kernel::Clock;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use std::time::Duration;
-use stripe::{ApiErrorsType, IdempotencyKey, RequestStrategy, StripeError};
+use stripe::{IdempotencyKey, RequestStrategy, StripeError};
 use stripe_client_core::{RequestBuilder, StripeMethod};
 
 /// How long one attempt may take.
@@ -131,7 +131,8 @@ impl Client {
     /// # Errors
     /// [`CallError`].
     pub async fn get<T: DeserializeOwned>(&self, path: &str, query: &Value) -> Result<T, CallError> {
-        self.call(StripeMethod::Get, path, Some(query), None).await
+        let query = query.as_object().is_some_and(|query| !query.is_empty()).then_some(query);
+        self.call(StripeMethod::Get, path, query, None).await
     }
 
     /// Reads a whole list, page by page, newest first; at most [`LIST_MAX`] rows.
@@ -233,8 +234,8 @@ fn told(error: StripeError) -> CallError {
             code: if code.is_empty() { "card_declined".to_owned() } else { code },
         },
         404 => CallError::NotFound(message),
-        // A key that is in flight, a busy object; an error of the key itself is final.
-        409 if said.type_ != ApiErrorsType::IdempotencyError => CallError::Unavailable(message),
+        // A key that is in flight, or a busy object.
+        409 => CallError::Unavailable(message),
         500 => CallError::Broken(format!("500: {message}")),
         424 | 429 | 501.. => CallError::Unavailable(format!("{status}: {message}")),
         _ => CallError::Refused(format!("{status} {code}: {message}")),

@@ -95,11 +95,11 @@ impl FromRow for Payload {
     }
 }
 
-/// Stores an event that came; false where it is there already.
+/// Stores an event that came, held by the caller or left to the job; false where it is there already.
 ///
 /// # Errors
 /// [`WriteError`].
-pub async fn store(app: &App, event: &Event, payload: &str) -> Result<bool, WriteError> {
+pub async fn store(app: &App, event: &Event, payload: &str, held: bool) -> Result<bool, WriteError> {
     let sql = "INSERT INTO stripe_events (id, seq, type, object_id, customer, created, payload, status, attempts, next_attempt_at, \
         received_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) ON CONFLICT DO NOTHING";
     let (now, object) = (app.clock.now(), apply::any(event.data.object.get()));
@@ -113,8 +113,8 @@ pub async fn store(app: &App, event: &Event, payload: &str) -> Result<bool, Writ
         event.created.into(),
         payload.into(),
         if handled { "received" } else { "unhandled" }.into(),
-        i64::from(handled).into(),
-        now.plus(HELD_FOR).micros().into(),
+        i64::from(handled && held).into(),
+        if held { now.plus(HELD_FOR) } else { now }.micros().into(),
         now.micros().into(),
     ];
     let edit = Edit {

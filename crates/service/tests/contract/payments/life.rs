@@ -43,7 +43,7 @@ shops! {
     async fn a_month_is_paid_once_and_gives_its_credits_once(shop: &Shop) {
         shop.subscribe("pro").await;
         shop.app.alice.post(&shop.app.alice.own("/credits/consume"), json!({"amount": 4000})).await.ok();
-        shop.days(31);
+        shop.days(32);
         shop.hear().await;
         shop.app.sweep().await;
         assert_eq!(shop.balance().await, 10_000, "the old month's credits ended with it, the new month's are there");
