@@ -209,8 +209,7 @@ pub async fn checkout(
             }
         }
     }
-    let made: CheckoutSession =
-        stripe(app)?.post("/checkout/sessions", &form, &key_of("checkout", cause)).await?;
+    let made: CheckoutSession = ask(app, user, of, "/checkout/sessions", &form, cause).await?;
     let facts = Facts { checkout: Some(made.id.clone()), ..Facts::default() };
     write(app, user, edits::learn(of, &facts, app.clock.now())).await?;
     Ok(made)

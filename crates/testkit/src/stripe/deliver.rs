@@ -5,7 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// How long a delivery may take, as at Stripe.
@@ -67,8 +67,12 @@ pub struct Delivery {
 /// # Panics
 /// When the service does not answer.
 pub async fn post(url: &str, body: String, signature: &str) -> (u16, Value) {
-    let client = reqwest::Client::builder().no_proxy().timeout(DELIVERY_MAX).build().expect("an HTTP client");
-    let request = client.post(url).header("content-type", "application/json; charset=utf-8");
+    // One client for all, because making one reads every certificate; no connection outlives its test's runtime.
+    static CLIENT: LazyLock<reqwest::Client> = LazyLock::new(|| {
+        let client = reqwest::Client::builder().no_proxy().timeout(DELIVERY_MAX).pool_max_idle_per_host(0);
+        client.build().expect("an HTTP client")
+    });
+    let request = CLIENT.post(url).header("content-type", "application/json; charset=utf-8");
     let request = request.header("user-agent", "Stripe/1.0 (+https://stripe.com/docs/webhooks)");
     let answer = request.header("stripe-signature", signature).body(body).send().await;
     let answer = answer.unwrap_or_else(|error| panic!("{url} does not answer: {error}"));

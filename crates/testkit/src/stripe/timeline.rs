@@ -41,28 +41,27 @@ pub(super) fn advance_to(world: &mut World, until: i64) {
 /// The next thing that is due, by its instant.
 fn next(world: &World) -> Option<(i64, Due, String)> {
     let mut all = Vec::new();
-    let mut add = |at: &Value, due: Due, object: &Value| {
-        if let Some(at) = at.as_i64() {
-            all.push((at, due, text(&object["id"])));
-        }
-    };
     for invoice in world.all("invoice") {
         match invoice["status"].as_str() {
-            Some("draft") => add(&invoice["automatically_finalizes_at"], Due::Finalize, invoice),
-            Some("open") => add(&invoice["next_payment_attempt"], Due::Retry, invoice),
+            Some("draft") => all.extend(due(&invoice["automatically_finalizes_at"], Due::Finalize, invoice)),
+            Some("open") => all.extend(due(&invoice["next_payment_attempt"], Due::Retry, invoice)),
             _ => {}
         }
     }
     for subscription in world.all("subscription").filter(|subscription| !has_ended(subscription)) {
-        add(&subscription["items"]["data"][0]["current_period_end"], Due::Renew, subscription);
+        all.extend(due(&subscription["items"]["data"][0]["current_period_end"], Due::Renew, subscription));
         let id = text(&subscription["id"]);
         if subscription["status"] == "trialing" && !world.warned.contains(&id) {
             let end = subscription["trial_end"].as_i64();
-            add(&Value::from(end.map(|end| end - WARNING_S)), Due::Warn, subscription);
+            all.extend(due(&Value::from(end.map(|end| end - WARNING_S)), Due::Warn, subscription));
         }
     }
     for session in world.all("checkout.session").filter(|session| session["status"] == "open") {
-        add(&session["expires_at"], Due::Expire, session);
+        all.extend(due(&session["expires_at"], Due::Expire, session));
     }
-    all.into_iter().min()
+    all.into_iter().min().map(|(at, due, id)| (at, due, id.to_owned()))
+}
+
+fn due<'a>(at: &Value, due: Due, object: &'a Value) -> Option<(i64, Due, &'a str)> {
+    Some((at.as_i64()?, due, object["id"].as_str().unwrap_or_default()))
 }
