@@ -29,7 +29,9 @@ impl Model {
             match self.units[at].grant {
                 // What was borrowed settles a debt first.
                 None if self.owed > 0 => (self.owed, self.units[at].lies) = (self.owed - 1, Lies::Gone),
-                Some(home) if !self.ended(home, now) && self.has_room(home) => self.units[at].lies = Lies::Free,
+                Some(home) if !self.ended(home, now) && self.has_room(home) => {
+                    self.units[at].lies = Lies::Free
+                }
                 home => {
                     anew.push(at);
                     borrowed |= home.is_none();
@@ -69,7 +71,8 @@ impl Model {
 
     pub fn reclaim(&mut self, from: usize, units: u64, reference: u64, now: i64) -> Outcome {
         if let Some(receipt) = self.applied(reference) {
-            let same = matches!(self.receipts[receipt], Receipt::Reclaimed { from: earlier, .. } if earlier == from);
+            let same =
+                matches!(self.receipts[receipt], Receipt::Reclaimed { from: earlier, .. } if earlier == from);
             return if same { Outcome::Again(receipt) } else { Outcome::ReferenceTaken };
         }
         let of_it = |grant: &Grant| grant.receipt == Some(from);
