@@ -10,6 +10,7 @@ use crate::http::input::from_json;
 use crate::http::{ApiError, Invalid};
 use kernel::decimal::{self, DecimalError};
 use kernel::{Charge, Cost, Count, Credits, Text};
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer};
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -121,6 +122,8 @@ impl LimitsRequest {
 /// # Errors
 /// What breaks which rule.
 pub fn parse_list(json: &str) -> Result<Vec<Limit>, String> {
+    // By itself first: what is put around it must not close what it leaves open.
+    serde_json::from_str::<IgnoredAny>(json).map_err(|error| format!("limits: {error}"))?;
     let request = format!("{{\"limits\":{json}}}");
     let parsed = from_json::<LimitsRequest>(request.as_bytes(), "body").and_then(LimitsRequest::alike);
     let limits = parsed.map_err(|error| {
@@ -349,7 +352,7 @@ mod tests {
             (made(2, json!({"id": "a"})), "limits.1.id: must be another than those of the other limits"),
             (made(1, json!({"id": "plan:a"})), "limits.0.id: must not begin with plan: as those of plans do"),
             (made(1, json!({"amount": -1})), "limits.0.amount: must not be negative"),
-            (parse_list("[{"), "must be valid JSON in UTF-8"),
+            (parse_list("[{"), "limits: EOF while parsing an object at line 1 column 2"),
         ] {
             assert_eq!(refused, Err(rule.to_owned()));
         }
