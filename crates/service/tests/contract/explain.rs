@@ -61,7 +61,7 @@ both_engines! {
     async fn what_was_reclaimed_says_where_it_came_from_and_what_is_owed(app: TestApp) {
         app.alice.ensure().await;
         let bought = app.backend.post(&app.alice.own("/credits/recharge"), json!({"amount": 100})).await.ok();
-        let bought: TransactionId = bought["transaction_id"].as_str().and_then(|id| id.parse().ok()).expect("an id");
+        let bought: TransactionId = bought["data"]["transaction_id"].as_str().and_then(|id| id.parse().ok()).expect("an id");
         let _ = app.alice.post(&app.alice.own("/credits/consume"), json!({"amount": 1070})).await.ok();
         let (amount, reference_id) = (Credits::whole(90), "re_1".to_owned());
         let reclaim = Reclaim { grant: bought.seq, amount, reference_id, note: Note::default() };
