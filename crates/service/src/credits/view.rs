@@ -162,7 +162,7 @@ pub struct BalanceView {
     /// How far below zero the account may go; not said of an instant before the last change.
     #[serde(skip_serializing_if = "Option::is_none")]
     credit_limit: Option<Credits>,
-    /// What was spent of the credit limit and not paid back.
+    /// What was spent of the credit limit, or was taken back after it was spent, and is not paid back.
     owed: Credits,
     /// What can be spent now on some things only, one row per scope; at most 100.
     #[schema(max_items = 100)]

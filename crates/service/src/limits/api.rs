@@ -24,7 +24,7 @@ use std::sync::Arc;
 #[utoipa::path(
     get, path = "/api/v1/users/{user_id}/limits", tag = "Limits", operation_id = "list_limits", params(UserPath),
     security(("bearer" = []), ("service_key" = ["credits:read"])),
-    responses((status = 200, body = Envelope<Vec<LimitStatus>>, description = "The limits, in the order in which they were set")),
+    responses((status = 200, body = Envelope<Vec<LimitStatus>>, description = "The limits, in the order in which they were set, and then those of the user's plan")),
 )]
 pub async fn list_limits(State(app): State<Arc<App>>, on: CanReadCredits) -> Result<Response, ApiError> {
     let known = Known::of(&app, &on.user).await?;
@@ -48,7 +48,8 @@ pub async fn list_limits(State(app): State<Arc<App>>, on: CanReadCredits) -> Res
 
 /// Replace a user's spending limits
 ///
-/// The whole set at once; an empty one removes all. A limit whose definition stays goes on counting, also
+/// The whole set at once; an empty one removes all. Those of the user's plan, whose names begin with `plan:`, are
+/// not among them, and stay. A limit whose definition stays goes on counting, also
 /// with another amount. `per` is `user` (when absent), `key`, `session`, `model` or `tag`; without `value`
 /// each of those is counted on its own. `window` is `hour`, `day`, `week` (from Monday) or `month` of UTC, or
 /// a rolling one such as `30m`, `5h`, `7d`. A model is taken by the name that the price book has for it.
@@ -58,7 +59,7 @@ pub async fn list_limits(State(app): State<Arc<App>>, on: CanReadCredits) -> Res
     request_body(content = LimitsRequest, example = json!({"limits": [
         {"id": "monthly", "unit": "credits", "amount": 500, "window": "month"},
         {"id": "burst", "unit": "tokens", "amount": 100_000, "window": "5h", "per": "session"}]})),
-    responses((status = 200, body = Envelope<Vec<LimitView>>, description = "The limits as they now are")),
+    responses((status = 200, body = Envelope<Vec<LimitView>>, description = "The limits as they were sent")),
 )]
 pub async fn replace_limits(
     State(app): State<Arc<App>>,

@@ -5,7 +5,7 @@
 //! back. `docs/limits.md` says what callers see.
 //!
 //! Reading order: [`window`] (calendar and rolling windows, their buckets), [`model`] (limits, spends,
-//! counters), [`rules`] (the decision, pure), [`request`] and [`view`] (what is sent and answered),
+//! counters), [`source`] (whose they are), [`rules`] (the decision, pure), [`request`] and [`view`] (what is sent and answered),
 //! [`api`] (routes), [`standing`] and [`store`] (reads), `engine` (loading and moving counters for the
 //! group-commit writer), [`sweeper`].
 
@@ -14,6 +14,7 @@ pub mod engine;
 pub mod model;
 pub mod request;
 pub mod rules;
+pub mod source;
 pub mod standing;
 pub mod store;
 pub mod sweeper;
@@ -21,4 +22,6 @@ pub mod view;
 pub mod window;
 
 pub use model::{CounterKey, Limit, Move, Moves, Spend, Used, Wanted};
+pub use request::parse_list;
 pub use rules::{Denial, apply, check, counters_of, moves};
+pub use source::{PLAN_PREFIX, Source};

@@ -1,5 +1,6 @@
 //! Limits, what a charge spends, and the counters that hold what was spent. No I/O.
 
+use super::source::Source;
 use super::window::Window;
 use kernel::{Credits, Timestamp, UserRowId};
 use serde::{Deserialize, Serialize};
@@ -7,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use utoipa::ToSchema;
 
-/// The most limits that one user may have.
+/// The most limits that one user may have: of its plan, and sent for it.
 pub const LIMITS_MAX: usize = 100;
 /// The most of them that count each session, key, model or tag on its own.
 pub const EACH_MAX: usize = 20;
@@ -127,6 +128,12 @@ impl Limit {
         let (per, unit, window) = (self.per.as_str(), self.unit.as_str(), self.window.code());
         // No part but the last has a full stop, so no two definitions have one name.
         format!("{per}.{apart}.{unit}.{window}.{}", self.id)
+    }
+
+    /// Who set it.
+    #[must_use]
+    pub fn source(&self) -> Source {
+        Source::of(&self.id)
     }
 
     /// Whether it counts each session, model, tag or key on its own.

@@ -1,13 +1,16 @@
 //! What callers send about limits, and the rules for it.
 
-use super::model::{self, Dimension, EACH_MAX, LIMITS_MAX, Limit, Spend, TEXT_MAX_BYTES, Unit};
+use super::model::{Dimension, Limit, Spend, Unit};
+use super::source::{PLAN_PREFIX, Source};
 use super::window::Window;
 use crate::credits::context::Context;
 use crate::credits::holds_api::tags;
 use crate::credits::ledger::Measure;
+use crate::http::input::from_json;
 use crate::http::{ApiError, Invalid};
 use kernel::decimal::{self, DecimalError};
 use kernel::{Charge, Cost, Count, Credits, Text};
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer};
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -15,18 +18,21 @@ use utoipa::openapi::schema::{ObjectBuilder, OneOfBuilder, SchemaType, Type};
 use utoipa::openapi::{RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
 
-/// All limits of a user.
+/// The most characters of a limit's name, as the type of a request has it.
+const ID_MAX_CHARS: usize = 100;
+
+/// All limits of a user but those of its plan.
 #[derive(Debug, Deserialize, ToSchema)]
 pub struct LimitsRequest {
-    /// 0 to 100 limits; what is not among them is gone.
-    #[schema(max_items = 100)]
+    /// 0 to 80 limits; what is not among them is gone, but for the limits of the user's plan.
+    #[schema(max_items = 80)]
     limits: Vec<LimitRequest>,
 }
 
 /// One limit.
 #[derive(Debug, Deserialize, ToSchema)]
 pub struct LimitRequest {
-    /// Its name, which denials give; no two alike.
+    /// Its name, which denials give; no two alike, and none that begins with `plan:`.
     id: Text<1, 100>,
     /// What is counted apart; `user` when absent.
     per: Option<Dimension>,
@@ -88,10 +94,15 @@ impl LimitsRequest {
     /// # Errors
     /// 400 that names the limit's place, its field and the rule.
     pub fn limits(self) -> Result<Vec<Limit>, ApiError> {
-        if self.limits.len() > LIMITS_MAX {
-            let rule = format!("must have at most {LIMITS_MAX} limits, has {}", self.limits.len());
-            return Err(ApiError::invalid(["body", "limits"], rule));
+        let limits = self.alike()?;
+        match Source::User.room().holds(&limits) {
+            Ok(()) => Ok(limits),
+            Err(rule) => Err(ApiError::invalid(["body", "limits"], rule)),
         }
+    }
+
+    /// The limits without regard to how many they are.
+    fn alike(self) -> Result<Vec<Limit>, ApiError> {
         let mut ids = HashSet::new();
         let mut limits = Vec::with_capacity(self.limits.len());
         for (place, request) in self.limits.into_iter().enumerate() {
@@ -101,16 +112,31 @@ impl LimitsRequest {
             }
             limits.push(limit);
         }
-        if limits.iter().filter(|limit| limit.is_each()).count() > EACH_MAX {
-            let rule = format!("must have at most {EACH_MAX} limits that count each value on its own");
-            return Err(ApiError::invalid(["body", "limits"], rule));
-        }
-        if model::to_text(&limits).map_err(ApiError::internal)?.len() > TEXT_MAX_BYTES {
-            let rule = format!("must take at most {TEXT_MAX_BYTES} bytes");
-            return Err(ApiError::invalid(["body", "limits"], rule));
-        }
         Ok(limits)
     }
+}
+
+/// The limits of a plan, from the same JSON list that the route takes, and by the same rules. Their names are
+/// as they stand there: with [`PLAN_PREFIX`] before each they have room in an account.
+///
+/// # Errors
+/// What breaks which rule.
+pub fn parse_list(json: &str) -> Result<Vec<Limit>, String> {
+    // By itself first: what is put around it must not close what it leaves open.
+    serde_json::from_str::<IgnoredAny>(json).map_err(|error| format!("limits: {error}"))?;
+    let request = format!("{{\"limits\":{json}}}");
+    let parsed = from_json::<LimitsRequest>(request.as_bytes(), "body").and_then(LimitsRequest::alike);
+    let limits = parsed.map_err(|error| {
+        error.message.strip_prefix("Invalid input: ").unwrap_or(&error.message).to_owned()
+    })?;
+    let prefixed = |limit: &Limit| Limit { id: format!("{PLAN_PREFIX}{}", limit.id), ..limit.clone() };
+    let of_plan: Vec<Limit> = limits.iter().map(prefixed).collect();
+    if let Some(place) = of_plan.iter().position(|limit| limit.id.chars().count() > ID_MAX_CHARS) {
+        let most = ID_MAX_CHARS - PLAN_PREFIX.len();
+        return Err(format!("limits.{place}.id: must have at most {most} characters in a plan"));
+    }
+    Source::Plan.room().holds(&of_plan).map_err(|rule| format!("limits: {rule}"))?;
+    Ok(limits)
 }
 
 impl LimitRequest {
@@ -120,6 +146,9 @@ impl LimitRequest {
             return Err(("value", "must be absent where per is user".to_owned()));
         }
         let amount = self.amount.within(self.unit).map_err(|rule| ("amount", rule.to_string()))?;
+        if Source::of(self.id.as_str()) == Source::Plan {
+            return Err(("id", format!("must not begin with {PLAN_PREFIX} as those of plans do")));
+        }
         let value = self.value.map(Text::into_string);
         Ok(Limit { id: self.id.into_string(), per, value, unit: self.unit, window: self.window, amount })
     }
@@ -203,11 +232,7 @@ mod tests {
     use serde_json::{Value, json};
 
     fn limits(limits: Value) -> Result<Vec<Limit>, ApiError> {
-        crate::http::input::from_json::<LimitsRequest>(
-            json!({"limits": limits}).to_string().as_bytes(),
-            "body",
-        )?
-        .limits()
+        from_json::<LimitsRequest>(json!({"limits": limits}).to_string().as_bytes(), "body")?.limits()
     }
 
     #[test]
@@ -241,6 +266,7 @@ mod tests {
             (json!({"id": "x".repeat(101)}), "id", "1 to 100 characters"),
             (json!({"id": "a\u{0}"}), "id", "NUL"),
             (json!({"id": "first"}), "id", "must be another"),
+            (json!({"id": "plan:a"}), "id", "must not begin with plan:"),
             (json!({"amount": 0.5}), "amount", "at most 0 decimal places"),
             (json!({"amount": -1}), "amount", "must not be negative"),
             (json!({"amount": "many"}), "amount", "must be a number"),
@@ -268,23 +294,67 @@ mod tests {
             });
             limits(all.collect())
         };
-        assert_eq!(made(LIMITS_MAX, "user", 1).expect("as many as may be").len(), LIMITS_MAX);
-        assert_eq!(made(EACH_MAX, "tag", 100).expect("as many as may be").len(), EACH_MAX);
+        assert_eq!(made(80, "user", 1).expect("as many as may be").len(), 80);
+        assert_eq!(made(15, "tag", 100).expect("as many as may be").len(), 15);
         let values = |count: usize, value: &str| {
             let all = (0..count).map(|place| {
                 json!({"id": place.to_string(), "per": "session", "value": value, "unit": "tokens", "window": "day", "amount": 1})
             });
             limits(all.collect())
         };
-        assert!(values(LIMITS_MAX, &"x".repeat(200)).is_ok());
+        assert!(values(80, &"x".repeat(200)).is_ok());
         for (refused, rule) in [
-            (made(LIMITS_MAX + 1, "user", 1), "at most 100 limits, has 101"),
-            (made(EACH_MAX + 1, "tag", 1), "at most 20 limits that count each value on its own"),
-            (values(LIMITS_MAX, &"é".repeat(255)), "at most 32768 bytes"),
+            (made(81, "user", 1), "at most 80 limits, has 81"),
+            (made(16, "tag", 1), "at most 15 limits that count each value on its own"),
+            (values(80, &"é".repeat(255)), "at most 24576 bytes"),
         ] {
             let error = refused.expect_err(rule);
             assert_eq!(error.invalid[0].loc, ["body", "limits"]);
             assert!(error.invalid[0].msg.contains(rule), "{}", error.invalid[0].msg);
+        }
+    }
+
+    #[test]
+    fn a_plans_list_is_read_like_a_request_and_fits_its_own_room() {
+        let made = |count: usize, change: Value| {
+            let all = (0..count).map(|place| {
+                let mut limit =
+                    json!({"id": place.to_string(), "unit": "usd", "window": "month", "amount": 0.25});
+                limit
+                    .as_object_mut()
+                    .expect("an object")
+                    .extend(change.as_object().expect("an object").clone());
+                limit
+            });
+            parse_list(&all.collect::<Value>().to_string())
+        };
+        let parsed = made(1, json!({})).expect("a limit");
+        let (per, unit, window) = (Dimension::User, Unit::Usd, super::super::window::Window::Month);
+        let wanted = Limit { id: "0".to_owned(), per, value: None, unit, window, amount: 250_000_000 };
+        assert_eq!(parsed, [wanted], "its name is left to whoever sets it");
+        let session = json!({"per": "session"});
+        assert_eq!(
+            (made(20, json!({})).map(|all| all.len()), made(5, session.clone()).map(|all| all.len())),
+            (Ok(20), Ok(5))
+        );
+        assert!(made(1, json!({"id": "x".repeat(95)})).is_ok());
+        for (refused, rule) in [
+            (made(21, json!({})), "limits: must have at most 20 limits, has 21"),
+            (made(6, session), "limits: must have at most 5 limits that count each value on its own"),
+            (
+                made(20, json!({"per": "tag", "value": "é".repeat(255)})),
+                "limits: must take at most 8192 bytes",
+            ),
+            (
+                made(1, json!({"id": "x".repeat(96)})),
+                "limits.0.id: must have at most 95 characters in a plan",
+            ),
+            (made(2, json!({"id": "a"})), "limits.1.id: must be another than those of the other limits"),
+            (made(1, json!({"id": "plan:a"})), "limits.0.id: must not begin with plan: as those of plans do"),
+            (made(1, json!({"amount": -1})), "limits.0.amount: must not be negative"),
+            (parse_list("[{"), "limits: EOF while parsing an object at line 1 column 2"),
+        ] {
+            assert_eq!(refused, Err(rule.to_owned()));
         }
     }
 

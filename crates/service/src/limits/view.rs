@@ -2,6 +2,7 @@
 
 use super::model::{Dimension, Limit, Unit};
 use super::rules::{Denial, Standing};
+use super::source::Source;
 use super::window::Window;
 use crate::http::ApiError;
 use axum::http::StatusCode;
@@ -65,6 +66,8 @@ pub struct LimitView {
     window: Window,
     /// How much may be spent.
     amount: Quantity,
+    /// Who set it: the user's plan, or whoever sent it for the user.
+    source: Source,
 }
 
 impl LimitView {
@@ -78,6 +81,7 @@ impl LimitView {
             unit: limit.unit,
             window: limit.window,
             amount: Quantity::of(limit.unit, limit.amount),
+            source: limit.source(),
         }
     }
 }
@@ -99,6 +103,8 @@ pub struct LimitStatus {
     window: Window,
     /// How much may be spent.
     amount: Quantity,
+    /// Who set it: the user's plan, or whoever sent it for the user.
+    source: Source,
     /// What was spent in the window; null where each value is counted on its own.
     used: Option<Quantity>,
     /// What open holds set aside.
@@ -157,13 +163,27 @@ impl LimitStatus {
     /// A limit that counts each value on its own: those that were found, and whether there are more.
     #[must_use]
     pub fn each(limit: &Limit, found: Option<(Vec<(String, Standing)>, bool)>) -> Self {
-        let LimitView { id, per, value, unit, window, amount } = LimitView::of(limit);
+        let LimitView { id, per, value, unit, window, amount, source } = LimitView::of(limit);
         let more_values = found.as_ref().map(|(_, more)| *more);
         let values = found.map(|(values, _)| {
             values.into_iter().map(|(value, standing)| ValueStatus::of(limit, value, standing)).collect()
         });
         let (used, held, remaining, resets_at) = (None, None, None, None);
-        Self { id, per, value, unit, window, amount, used, held, remaining, resets_at, values, more_values }
+        Self {
+            id,
+            per,
+            value,
+            unit,
+            window,
+            amount,
+            source,
+            used,
+            held,
+            remaining,
+            resets_at,
+            values,
+            more_values,
+        }
     }
 }
 

@@ -17,7 +17,7 @@ pub struct Needs {
     /// Accounts that may come from a cache.
     pub accounts: Vec<UserRowId>,
     /// Accounts of which a memory will not do: to settle, because what it does not know of could not be written
-    /// down, and where a refusal is not given back but becomes part of what is written or answered.
+    /// down, where nothing may be what is to be written, and where a refusal is not given back but becomes part of what is written or answered.
     pub settled: Vec<UserRowId>,
     /// Users by external id; their accounts are loaded too, never from a cache.
     pub users: Vec<ExternalId>,
@@ -148,7 +148,11 @@ impl Needs {
                 self.grants.push(GrantId { user, seq: reclaim.grant });
                 self.references.push((user, reclaim.reference_id.clone()));
             }
-            LedgerCommand::SetLimits(limits) => self.limits.push((user, Arc::clone(limits))),
+            LedgerCommand::SetLimits(limits) | LedgerCommand::SetPlanLimits(limits) => {
+                self.limits.push((user, Arc::clone(limits)));
+                // That they are the same already, and nothing is to be written, must not rest on a memory.
+                self.settled.push(user);
+            }
             LedgerCommand::SetCreditLimit(_) => {}
             LedgerCommand::Issue(issue) => {
                 self.references.extend(issue.reference_id.clone().map(|reference| (user, reference)));

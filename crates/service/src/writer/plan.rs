@@ -271,6 +271,7 @@ impl Plan<'_> {
             | LedgerCommand::Hold(_)
             | LedgerCommand::SetCreditLimit(_)
             | LedgerCommand::SetLimits(_)
+            | LedgerCommand::SetPlanLimits(_)
             | LedgerCommand::Settle => facts,
         };
         let decision = decide(account, command, &facts, now, self.rules.ledger)?;
@@ -289,7 +290,12 @@ impl Plan<'_> {
             return Ok(Done::Hold { hold: Box::new(hold), entry: entry.cloned().map(Box::new), available });
         }
         Ok(match (command, entry) {
-            (LedgerCommand::SetCreditLimit(_) | LedgerCommand::SetLimits(_), _) => {
+            (
+                LedgerCommand::SetCreditLimit(_)
+                | LedgerCommand::SetLimits(_)
+                | LedgerCommand::SetPlanLimits(_),
+                _,
+            ) => {
                 let account = self.working.accounts.get(&user).cloned();
                 account.map_or(Done::Settled, |account| Done::Account(Box::new(account)))
             }

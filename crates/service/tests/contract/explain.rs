@@ -1,9 +1,13 @@
 //! Why a transaction is what it is, and proofs of the ledger while the service runs.
 
 use crate::support::{NOW, masked, transactions};
+use kernel::{Credits, TransactionId};
 use serde_json::{Value, json};
 use std::time::Duration;
 use testkit::{Actor, TestApp, both_engines};
+use user_service::credits::LedgerCommand;
+use user_service::credits::ledger::{Note, Reclaim};
+use user_service::writer::{Command, Done};
 
 async fn explain(actor: &Actor, id: &Value) -> Value {
     let id = id.as_str().expect("an id");
@@ -52,6 +56,35 @@ both_engines! {
         let grant = explain(&app.alice, &transactions(&app.alice).await[1]["transaction_id"]).await;
         assert_eq!(why["prev_hash"], grant["hash"]);
         assert_eq!((why["hash"].as_str().map(str::len), &grant["issued"]), (Some(64), &why["funded_by"][0]["grant_id"]));
+    }
+
+    async fn what_was_reclaimed_says_where_it_came_from_and_what_is_owed(app: TestApp) {
+        app.alice.ensure().await;
+        let bought = app.backend.post(&app.alice.own("/credits/recharge"), json!({"amount": 100})).await.ok();
+        let bought: TransactionId = bought["data"]["transaction_id"].as_str().and_then(|id| id.parse().ok()).expect("an id");
+        let _ = app.alice.post(&app.alice.own("/credits/consume"), json!({"amount": 1070})).await.ok();
+        let (amount, reference_id) = (Credits::whole(90), "re_1".to_owned());
+        let reclaim = Reclaim { grant: bought.seq, amount, reference_id, note: Note::default() };
+        let command = Command::Ledger(bought.user, LedgerCommand::Reclaim(reclaim));
+        let done = app.inside().writer.execute(command).await.expect("reclaimed");
+        let Done::Entry { entry, available } = done else { panic!("{done:?}") };
+        assert_eq!((available, entry.balance_after), (Credits::ZERO, -Credits::whole(60)));
+        let id = json!(entry.transaction_id().to_string());
+        let why = explain(&app.alice, &id).await;
+        assert_eq!(why["sentences"], json!([
+            "90 credits that a grant gave were taken back.",
+            format!("30 of grant grt_{}_2.", bought.user), "60 of what was spent before, and is owed now.",
+            format!("It goes back to {bought}."), "The balance went from 30 to -60.",
+        ]));
+        assert_eq!((&why["funded_by"][1]["grant_id"], &why["funded_by"][1]["amount"]), (&Value::Null, &json!(60)));
+        let now = app.alice.get(&app.alice.own("/credits/balance")).await.ok();
+        let now = &now["balance"];
+        assert_eq!([&now["available"], &now["total"], &now["owed"]], [&json!(0), &json!(-60), &json!(60)]);
+        let refused = app.alice.post(&app.alice.own("/credits/consume"), json!({"amount": 1})).await;
+        refused.refuses(400, "InsufficientCreditsException", "Insufficient credits. Available: 0, Required: 1");
+        let _ = app.backend.post(&app.alice.own("/credits/recharge"), json!({"amount": 100})).await.ok();
+        let now = app.alice.get(&app.alice.own("/credits/balance")).await.ok();
+        assert_eq!([&now["data"], &now["balance"]["owed"]], [&json!(40), &json!(0)]);
     }
 
     async fn every_kind_of_transaction_is_explained(app: TestApp) {

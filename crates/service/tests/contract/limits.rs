@@ -2,11 +2,15 @@
 
 use crate::support::{balance, column, envelope, error, masked};
 use futures_util::future::join_all;
+use kernel::UserRowId;
 use reqwest::Method;
 use serde_json::{Value, json};
 use std::time::Duration;
 use testkit::{Actor, Answer, Engine, TestApp, both_engines};
+use user_service::credits::LedgerCommand;
 use user_service::limits::sweeper::Walk;
+use user_service::limits::{PLAN_PREFIX, parse_list};
+use user_service::writer::Command;
 
 const MINUTE: Duration = Duration::from_secs(60);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -71,9 +75,9 @@ both_engines! {
             {"id": "red", "unit": "usd", "amount": 0.25, "window": "7d", "per": "tag", "value": "red"},
         ])).await.ok();
         assert_eq!(answer, envelope("Set 3 limits", json!([
-            {"id": "monthly", "per": "user", "value": null, "unit": "credits", "window": "month", "amount": 500},
-            {"id": "burst", "per": "session", "value": null, "unit": "tokens", "window": "5h", "amount": 100_000},
-            {"id": "red", "per": "tag", "value": "red", "unit": "usd", "window": "7d", "amount": 0.25},
+            {"id": "monthly", "per": "user", "value": null, "unit": "credits", "window": "month", "amount": 500, "source": "user"},
+            {"id": "burst", "per": "session", "value": null, "unit": "tokens", "window": "5h", "amount": 100_000, "source": "user"},
+            {"id": "red", "per": "tag", "value": "red", "unit": "usd", "window": "7d", "amount": 0.25, "source": "user"},
         ])));
         for (session, tokens, tags) in [("s2", 30, json!([])), ("s1", 20, json!(["red", "blue"])), ("s2", 1, json!(["red"]))] {
             let call = json!({"credits": 1.5, "tokens_used": tokens, "cost_usd": 0.000_000_001, "session_id": session, "tags": tags});
@@ -82,13 +86,13 @@ both_engines! {
         // The bucket of `5h` is of 5 minutes, that of `7d` of 168.
         let (burst, week) = ("2025-07-27T05:15:00.000000Z", "2025-08-03T00:48:00.000000Z");
         assert_eq!(app.alice.get(&app.alice.own("/limits")).await.ok(), envelope("Retrieved 3 limits", json!([
-            {"id": "monthly", "per": "user", "value": null, "unit": "credits", "window": "month", "amount": 500,
+            {"id": "monthly", "per": "user", "value": null, "unit": "credits", "window": "month", "amount": 500, "source": "user",
              "used": 4.5, "held": 0, "remaining": 495.5, "resets_at": "2025-08-01T00:00:00.000000Z"},
-            {"id": "burst", "per": "session", "value": null, "unit": "tokens", "window": "5h", "amount": 100_000,
+            {"id": "burst", "per": "session", "value": null, "unit": "tokens", "window": "5h", "amount": 100_000, "source": "user",
              "used": null, "held": null, "remaining": null, "resets_at": null, "more_values": false, "values": [
                 {"value": "s1", "used": 20, "held": 0, "remaining": 99_980, "resets_at": burst},
                 {"value": "s2", "used": 31, "held": 0, "remaining": 99_969, "resets_at": burst}]},
-            {"id": "red", "per": "tag", "value": "red", "unit": "usd", "window": "7d", "amount": 0.25,
+            {"id": "red", "per": "tag", "value": "red", "unit": "usd", "window": "7d", "amount": 0.25, "source": "user",
              "used": 0.000_000_002, "held": 0, "remaining": 0.249_999_998, "resets_at": week},
         ])));
         // Another user has limits of its own, which are none.
@@ -372,6 +376,55 @@ both_engines! {
         assert_eq!(used().await, 3);
     }
 
+    async fn a_plan_and_a_caller_replace_each_their_own(app: TestApp) {
+        app.alice.ensure().await;
+        let row = app.inside().db.find::<i64>("SELECT id FROM users WHERE auth0_id = 'auth0|alice'", &[]).await;
+        let row = UserRowId(row.expect("a row").expect("alice"));
+        let plan = async |list: Value| {
+            let mut limits = parse_list(&list.to_string()).expect("limits");
+            limits.iter_mut().for_each(|limit| limit.id.insert_str(0, PLAN_PREFIX));
+            let command = LedgerCommand::SetPlanLimits(limits.into());
+            app.inside().writer.execute(Command::Ledger(row, command)).await.expect("set");
+        };
+        let version = async || {
+            let sql = "SELECT version FROM credit_accounts a JOIN users u ON u.id = a.user_id WHERE u.auth0_id = 'auth0|alice'";
+            app.inside().db.find::<i64>(sql, &[]).await.expect("a row").expect("alice")
+        };
+        let names = async || {
+            let standing = limits(&app.alice).await;
+            (column(&standing, "id"), column(&standing, "source"))
+        };
+        let calls = json!([{"id": "calls", "unit": "requests", "amount": 2, "window": "day"}]);
+        plan(calls.clone()).await;
+        set(&app, json!([{"id": "calls", "unit": "requests", "amount": 9, "window": "day"}])).await;
+        let both = (vec![json!("calls"), json!("plan:calls")], vec![json!("user"), json!("plan")]);
+        assert_eq!(names().await, both, "one name may be both's");
+        let before = version().await;
+        plan(calls.clone()).await;
+        assert_eq!(version().await, before, "the same limits again change nothing");
+        for _ in 0..2 {
+            let _ = charge(&app.alice, json!({})).await.ok();
+        }
+        assert_eq!(denial(&charge(&app.alice, json!({})).await).0, "plan:calls");
+        // Neither removes what is the other's, and what goes on counting goes on counting.
+        set(&app, json!([])).await;
+        assert_eq!(names().await, (vec![json!("plan:calls")], vec![json!("plan")]));
+        plan(json!([{"id": "calls", "unit": "requests", "amount": 3, "window": "day"}])).await;
+        let _ = charge(&app.alice, json!({})).await.ok();
+        assert_eq!(denial(&charge(&app.alice, json!({})).await).0, "plan:calls");
+        set(&app, json!([{"id": "a", "unit": "usd", "amount": 1, "window": "day"}])).await;
+        plan(json!([])).await;
+        assert_eq!(names().await, (vec![json!("a")], vec![json!("user")]));
+        let _ = charge(&app.alice, json!({})).await.ok();
+        // Both fit when each has all of its room.
+        let many = |count: usize, value: usize| -> Value {
+            (0..count).map(|n| json!({"id": n.to_string(), "per": "tag", "value": "x".repeat(value), "unit": "tokens", "window": "5h", "amount": 1})).collect()
+        };
+        plan(many(20, 250)).await;
+        let _ = put(&app, &app.alice, many(80, 200)).await.ok();
+        assert_eq!(limits(&app.alice).await.as_array().map(Vec::len), Some(100));
+    }
+
     async fn limits_that_make_no_sense_are_refused(app: TestApp) {
         app.alice.ensure().await;
         let good = json!({"id": "a", "unit": "tokens", "window": "5h", "amount": 1});
@@ -385,6 +438,7 @@ both_engines! {
             (json!({"value": "x"}), "value", "must be absent where per is user"),
             (json!({"per": "tag", "value": "x".repeat(256)}), "value", "1 to 255 characters"),
             (json!({"id": "first"}), "id", "must be another"),
+            (json!({"id": "plan:a"}), "id", "must not begin with plan: as those of plans do"),
             (json!({"amount": "1.5"}), "amount", "at most 0 decimal places"),
             (json!({"amount": -1}), "amount", "must not be negative"),
             (json!({"unit": "credits", "amount": "9000000000000.000001"}), "amount", "at most 9000000000000"),
@@ -398,14 +452,14 @@ both_engines! {
         let many = |count: usize, per: &str| -> Value {
             (0..count).map(|n| json!({"id": n.to_string(), "per": per, "unit": "tokens", "window": "5h", "amount": 1})).collect()
         };
-        put(&app, &app.alice, many(101, "user")).await.refuses_field(&["body", "limits"], "at most 100 limits, has 101");
-        put(&app, &app.alice, many(21, "session")).await.refuses_field(&["body", "limits"], "at most 20 limits that count each value");
+        put(&app, &app.alice, many(81, "user")).await.refuses_field(&["body", "limits"], "at most 80 limits, has 81");
+        put(&app, &app.alice, many(16, "session")).await.refuses_field(&["body", "limits"], "at most 15 limits that count each value");
         put(&app, &app.alice, json!("none")).await.refuses_field(&["body", "limits"], "invalid type");
         // A user cannot lift its own limits.
         let own = app.alice.request(Method::PUT, &app.alice.own("/limits")).json(&json!({"limits": []})).send().await;
         assert_eq!(own.status, 403);
         assert_eq!(column(&limits(&app.alice).await, "id"), ["a"], "nothing has changed");
-        let _ = put(&app, &app.alice, many(100, "user")).await.ok();
+        let _ = put(&app, &app.alice, many(80, "user")).await.ok();
         let _ = charge(&app.alice, json!({"tokens_used": 1})).await.ok();
         let _ = denial(&charge(&app.alice, json!({"tokens_used": 1})).await);
     }

@@ -84,6 +84,44 @@ async fn the_last_credits_are_spent_once() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_reclaimed_is_reclaimed_once_over_both_replicas() {
+    let stage = Stage::open(Engine::Postgres, "reclaim").await;
+    let clocks = clocks();
+    let writers = [stage.writer(&clocks[0]), stage.writer(&clocks[1])];
+    let user = user(&writers[0], "a").await;
+    recharge(&writers[0], user, 100).await;
+    let grants = [stage.entries(user).await[0].transaction_id()];
+    let reclaim = |nth: usize, units: u64, reference: u64| {
+        let ask = Ask::Reclaim { receipt: 0, units, reference };
+        writers[nth % 2].execute(Command::Ledger(user, command(&ask, &grants, 1_000_000)))
+    };
+    let spend = command(&Ask::Consume { units: 30, what: (None, None) }, &[], 1_000_000);
+    writers[1].execute(Command::Ledger(user, spend)).await.expect("spent");
+    let answers = join_all((0..40).map(|nth| reclaim(nth, 20, nth as u64 / 10))).await;
+    let mut entries = Vec::new();
+    for answer in answers {
+        let Ok(Done::Entry { entry, .. }) = answer else { panic!("{answer:?}") };
+        entries.push(entry.transaction_id());
+    }
+    entries.sort();
+    entries.dedup();
+    assert_eq!(entries.len(), 4, "one for each reference");
+    // What is left to reclaim is what the database says, on whichever replica.
+    for nth in 0..2 {
+        let WriteError::Credits(refused) = reclaim(nth, 21, 9).await.expect_err("too much") else {
+            panic!("not the ledger")
+        };
+        assert_eq!(refused.to_string(), "at most 20 credits of this grant can still be reclaimed");
+    }
+    let owed = reclaim(1, 20, 9).await.expect("reclaimed");
+    let Done::Entry { entry, .. } = owed else { panic!("{owed:?}") };
+    assert_eq!(entry.balance_after.to_string(), "-30");
+    stage.verify().await;
+    drop(writers);
+    stage.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_key_an_event_and_a_user_count_once_over_both_replicas() {
     let stage = Stage::open(Engine::Postgres, "once").await;
     let clocks = clocks();

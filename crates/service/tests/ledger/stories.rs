@@ -53,12 +53,22 @@ impl Story {
         self.books.entries.iter().map(|entry| entry.kind).collect()
     }
 
+    /// Which grants the last entry moved, and by how much; 0 is what is owed.
+    fn parts(&self) -> Vec<(i64, i64)> {
+        let last = self.books.entries.last().expect("an entry");
+        last.funded_by.iter().map(|(seq, part)| (*seq, part.micro())).collect()
+    }
+
     /// What the last settled hold was charged, and what it asked for in vain.
     fn charged(&self) -> (HoldStatus, i64, i64) {
         let hold = self.books.holds.values().rfind(|hold| hold.settled.is_some()).expect("a settled hold");
         let settled = hold.settled.expect("settled");
         (hold.status, settled.captured.micro(), settled.short_by.micro())
     }
+}
+
+fn reclaim(receipt: usize, units: u64, reference: u64) -> Ask {
+    Ask::Reclaim { receipt, units, reference }
 }
 
 fn consume(units: u64) -> Ask {
@@ -212,4 +222,72 @@ fn nothing_comes_back_into_a_grant_that_was_taken_back() {
     assert_eq!(story.ask(4, Ask::Void { receipt: 0 }), Outcome::NothingToVoid);
     assert_eq!(story.balance(), 3);
     assert!(story.books.grants[&1].voided && story.books.grants[&1].remaining == Credits::ZERO);
+}
+
+#[test]
+fn what_is_reclaimed_comes_of_the_grant_then_of_others_and_is_owed_in_the_end() {
+    let mut story = Story::begin();
+    story.give(0, 10, None);
+    story.done(0, Ask::Give(Give { units: 5, scope: (Some(0), None), ..Give::default() }));
+    story.give(0, 4, None);
+    story.done(1, consume(7));
+    story.done(2, reclaim(0, 9, 1));
+    assert_eq!(story.parts(), [(1, 3), (3, 4), (0, 2)], "what has a scope pays for nothing else");
+    assert_eq!((story.balance(), story.books.account.owed()), (3, 2));
+    assert_eq!(story.ask(3, consume(1)), Outcome::Insufficient);
+    // The same reference is answered with what it did, whatever the amount; it is no other grant's.
+    assert_eq!(story.ask(4, reclaim(0, 9, 1)), Outcome::Again(4));
+    assert_eq!(story.ask(4, reclaim(0, 1, 1)), Outcome::Again(4));
+    assert_eq!(story.ask(4, reclaim(2, 1, 1)), Outcome::ReferenceTaken);
+    assert_eq!(story.ask(4, reclaim(0, 2, 2)), Outcome::ReclaimExceeds);
+    assert_eq!(story.ask(4, reclaim(3, 1, 2)), Outcome::UnknownGrant);
+    // What has a scope is its own grant's to give back.
+    story.done(5, reclaim(1, 5, 2));
+    assert_eq!((story.parts(), story.balance()), (vec![(2, 5)], -2));
+    story.give(6, 20, None);
+    assert_eq!((story.balance(), story.books.account.owed()), (18, 0), "later credits pay what is owed");
+}
+
+#[test]
+fn a_refund_gives_a_grant_no_more_than_was_not_reclaimed_of_it() {
+    let mut story = Story::begin();
+    story.give(0, 10, None);
+    story.done(1, consume(8));
+    story.done(2, reclaim(0, 5, 1));
+    assert_eq!((story.parts(), story.balance()), (vec![(1, 2), (0, 3)], -3));
+    // Eight come back: five to the grant, three as a grant of their own, which pays what is owed.
+    story.done(3, Ask::Refund { receipt: Some(1), units: None });
+    assert_eq!((story.parts(), story.balance(), story.books.account.owed()), (vec![(4, 3)], 5, 0));
+    assert_eq!(story.books.grants[&1].remaining, Credits::from_micro(5));
+    story.done(4, reclaim(0, 5, 2));
+    assert_eq!((story.parts(), story.balance()), (vec![(1, 5)], 0), "and those can be reclaimed in turn");
+    assert!(story.books.grants[&1].voided, "all that it gave is taken back");
+}
+
+#[test]
+fn what_a_hold_has_is_not_reclaimed_and_is_not_taken_twice() {
+    let mut story = Story::begin();
+    story.give(0, 10, None);
+    story.give(0, 10, None);
+    story.hold(1, 10, 1_000, OnExpiry::Release);
+    story.done(2, reclaim(0, 6, 1));
+    assert_eq!(story.parts(), [(2, 6)], "the other grant stands in for what is held");
+    story.done(3, Ask::Release { hold: 0 });
+    story.done(4, Ask::Void { receipt: 0 });
+    assert_eq!((story.parts(), story.balance()), (vec![(1, 4)], 10), "the rest of the ten");
+    assert_eq!(story.ask(5, Ask::Void { receipt: 0 }), Outcome::NothingToVoid);
+    assert_eq!(story.ask(5, reclaim(0, 1, 2)), Outcome::ReclaimExceeds);
+    story.done(6, consume(10));
+}
+
+#[test]
+fn what_has_ended_is_reclaimed_of_what_else_there_is() {
+    let mut story = Story::begin();
+    story.give(0, 10, Some(100));
+    story.give(0, 3, None);
+    // Nobody has written down yet that the grant has ended.
+    story.done(150, reclaim(0, 10, 1));
+    use EntryKind::{Expire, Grant, Reversal};
+    assert_eq!(story.kinds(), [Grant, Grant, Expire, Reversal]);
+    assert_eq!((story.parts(), story.balance()), (vec![(2, 3), (0, 7)], -7));
 }

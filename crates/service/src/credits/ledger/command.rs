@@ -34,8 +34,10 @@ pub enum LedgerCommand {
     Release(i64),
     /// Let the account go that far below zero.
     SetCreditLimit(Credits),
-    /// Replace the spending limits.
+    /// Replace the spending limits but those of the user's plan.
     SetLimits(Arc<[Limit]>),
+    /// Replace the spending limits of the user's plan, whose names begin with `plan:`.
+    SetPlanLimits(Arc<[Limit]>),
     /// Write down what is due.
     Settle,
 }

@@ -43,6 +43,20 @@ impl<'a> Draft<'a> {
         self.decision
     }
 
+    /// Replaces the limits of one source; where they are the same, nothing changes.
+    pub(super) fn set_limits(
+        self,
+        source: limits::Source,
+        new: &[limits::Limit],
+        now: Timestamp,
+    ) -> Decision {
+        let limits = source.replace(&self.account.limits, new);
+        if limits == self.account.limits {
+            return self.decision;
+        }
+        self.set(now, |account| account.limits = limits)
+    }
+
     pub(super) fn changed(&mut self, at: Timestamp) {
         self.account.updated_at = at;
         self.decision.changed = true;

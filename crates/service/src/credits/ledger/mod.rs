@@ -90,7 +90,8 @@ fn run(
         LedgerCommand::Capture(capture) => holds::capture(draft, capture, facts, now),
         LedgerCommand::Release(n) => holds::release(draft, *n, facts, now),
         LedgerCommand::SetCreditLimit(limit) => Ok(draft.set(now, |account| account.credit_limit = *limit)),
-        LedgerCommand::SetLimits(limits) => Ok(draft.set(now, |account| account.limits = limits.clone())),
+        LedgerCommand::SetLimits(limits) => Ok(draft.set_limits(limits::Source::User, limits, now)),
+        LedgerCommand::SetPlanLimits(limits) => Ok(draft.set_limits(limits::Source::Plan, limits, now)),
         LedgerCommand::Settle => Ok(draft.decision),
     }
 }

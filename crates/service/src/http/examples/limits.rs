@@ -21,14 +21,14 @@ pub(super) fn answer(operation: &str) -> Option<Value> {
 fn monthly() -> Value {
     json!({
         "id": "monthly", "per": "user", "value": null, "unit": "credits", "window": "month", "amount": 500,
-        "used": 25.5, "held": 0, "remaining": 474.5, "resets_at": MONTH_ENDS,
+        "source": "user", "used": 25.5, "held": 0, "remaining": 474.5, "resets_at": MONTH_ENDS,
     })
 }
 
 fn burst() -> Value {
     json!({
         "id": "burst", "per": "session", "value": null, "unit": "tokens", "window": "5h", "amount": 100_000,
-        "used": null, "held": null, "remaining": null, "resets_at": null,
+        "source": "user", "used": null, "held": null, "remaining": null, "resets_at": null,
         "values": [{"value": "4da97cfa-b95f-4898-8b7d-2786ff703ce0", "used": 1250, "held": 0, "remaining": 98_750,
             "resets_at": "2025-07-27T05:15:00.000000Z"}],
         "more_values": false,
@@ -36,7 +36,7 @@ fn burst() -> Value {
 }
 
 fn bare(mut limit: Value) -> Value {
-    let set = ["id", "per", "value", "unit", "window", "amount"];
+    let set = ["id", "per", "value", "unit", "window", "amount", "source"];
     if let Some(members) = limit.as_object_mut() {
         members.retain(|name, _| set.contains(&name.as_str()));
     }

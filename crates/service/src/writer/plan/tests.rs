@@ -1,7 +1,7 @@
 //! Batches decided over rows made by hand.
 
 use super::*;
-use crate::credits::ledger::{Consume, Refund, Void};
+use crate::credits::ledger::{Consume, Reclaim, Refund, Void};
 use crate::credits::model::{GrantTerms, OPEN_GRANTS_MAX};
 use crate::usage::NewUsage;
 use crate::usage::model::UsageFacts;
@@ -338,6 +338,76 @@ fn what_a_batch_takes_back_a_later_refund_of_it_does_not_revive() {
     let voided = &table.changes.grants[&(ADA, 1)];
     assert!(voided.voided && voided.remaining == Credits::ZERO, "{voided:?}");
     assert_eq!(table.changes.new_grants[&(ADA, 4)].remaining, Credits::whole(40), "a grant of its own");
+}
+
+#[test]
+fn what_a_batch_reclaims_is_known_to_the_rest_of_it() {
+    let mut table = Table::new();
+    let replies = table.run(vec![plain(consume(40))]);
+    let Ok(Reply::Done(Done::Entry { entry, .. })) = &replies[0] else { panic!("{replies:?}") };
+    let original = entry.transaction_id();
+    let grants = vec![table.changes.grants[&(ADA, 1)].clone()];
+    let loaded = Original { entry: (**entry).clone(), refunded: Credits::ZERO, grants };
+    table.working.originals.insert(original, loaded);
+    let reclaim = |credits: i32, reference: &str| {
+        let (amount, reference_id) = (Credits::whole(credits), reference.to_owned());
+        LedgerCommand::Reclaim(Reclaim { grant: 1, amount, reference_id, note: Note::default() })
+    };
+    let refund = LedgerCommand::Refund(Refund { original, amount: None, note: Note::default() });
+    let asks = [reclaim(30, "re_1"), reclaim(30, "re_1"), reclaim(71, "re_2"), reclaim(70, "re_3"), refund];
+    let replies = table.run(asks.map(|command| plain(Command::Ledger(ADA, command))).into());
+    let seqs: Vec<i64> = replies
+        .iter()
+        .filter_map(|reply| match reply {
+            Ok(Reply::Done(Done::Entry { entry, .. })) => Some(entry.seq),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(seqs, [3, 3, 4, 5], "{replies:?}");
+    let exceeds = crate::credits::Rejection::ReclaimExceeds { reclaimable: Credits::whole(70) };
+    assert!(matches!(&replies[2], Err(WriteError::Credits(why)) if *why == exceeds), "{:?}", replies[2]);
+    let parts: Vec<_> = table.changes.entries.iter().map(|entry| entry.funded_by.clone()).collect();
+    let credits = Credits::whole;
+    assert_eq!(parts[..2], [vec![(1, credits(30))], vec![(1, credits(30)), (0, credits(40))]]);
+    assert_eq!(parts[2..], [vec![], vec![(5, credits(40))]], "what comes back pays what is owed");
+    let grant = &table.changes.grants[&(ADA, 1)];
+    assert!(grant.voided && grant.remaining == Credits::ZERO, "{grant:?}");
+    assert_eq!(table.balance(), Credits::ZERO);
+}
+
+#[test]
+fn an_account_owes_no_more_than_sums_can_hold() {
+    let mut table = Table::new();
+    table.run(vec![plain(consume(100))]);
+    let account = table.working.accounts.get_mut(&ADA).expect("an account");
+    let most = crate::credits::model::OWED_MAX.micro();
+    account.balance = Credits::from_micro(1 - most);
+    let reclaim = |amount: i64, reference: &str| {
+        let (amount, reference_id) = (Credits::from_micro(amount), reference.to_owned());
+        let reclaim = Reclaim { grant: 1, amount, reference_id, note: Note::default() };
+        plain(Command::Ledger(ADA, LedgerCommand::Reclaim(reclaim)))
+    };
+    let replies = table.run(vec![reclaim(2, "re_1"), reclaim(1, "re_1")]);
+    let refused = matches!(replies[0], Err(WriteError::Credits(crate::credits::Rejection::OwesTooMuch)));
+    assert!(refused && replies[1].is_ok(), "{replies:?}");
+    assert_eq!(table.working.accounts[&ADA].owed(), most);
+}
+
+#[test]
+fn limits_that_are_the_same_are_not_written() {
+    let mut table = Table::new();
+    let limit = |id: &str| {
+        let (per, unit, window) =
+            (limits::model::Dimension::User, limits::model::Unit::Credits, limits::window::Window::Day);
+        crate::limits::Limit { id: id.to_owned(), per, value: None, unit, window, amount: 1 }
+    };
+    let plan = || plain(Command::Ledger(ADA, LedgerCommand::SetPlanLimits([limit("plan:a")].into())));
+    let own = |id: &str| plain(Command::Ledger(ADA, LedgerCommand::SetLimits([limit(id)].into())));
+    table.run(vec![own("mine"), plan()]);
+    assert_eq!(*table.working.accounts[&ADA].limits, [limit("mine"), limit("plan:a")]);
+    let replies = table.run(vec![plan(), own("mine")]);
+    assert!(table.changes.is_empty(), "nothing is written");
+    assert!(matches!(&replies[0], Ok(Reply::Done(Done::Account(account))) if account.limits.len() == 2));
 }
 
 #[test]

@@ -86,7 +86,7 @@ impl Model {
         found.extend(others.into_iter().filter(|at| self.units[*at].grant != Some(grant)));
         found.truncate(units as usize);
         self.owed += units - found.len() as u64;
-        if self.owed > self.most * 89 / 90 && (found.len() as u64) < units {
+        if self.owed > self.most - self.most.div_ceil(90) && (found.len() as u64) < units {
             return Outcome::OwesTooMuch;
         }
         found.into_iter().for_each(|at| self.units[at].lies = Lies::Gone);
