@@ -49,7 +49,7 @@ pub enum BootError {
     #[error("{0}")]
     Listen(String),
     /// Stripe cannot be asked.
-    #[error("STRIPE_API_BASE: {0}")]
+    #[error("{0}")]
     Stripe(String),
     /// Authentication cannot work.
     #[error("{0}")]
@@ -155,7 +155,8 @@ pub fn rules(config: &Config) -> Rules {
 
 fn stripe(config: &Config, clock: &Clock) -> Result<Option<stripe::Client>, BootError> {
     let Some(settings) = &config.payments.stripe else { return Ok(None) };
-    stripe::Client::new(settings, clock.clone()).map(Some).map_err(BootError::Stripe)
+    let client = stripe::Client::new(settings, clock.clone());
+    client.map(Some).map_err(|error| BootError::Stripe(format!("STRIPE_API_BASE: {error}")))
 }
 
 /// The memory for large bodies, in KiB.

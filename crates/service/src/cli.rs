@@ -39,8 +39,29 @@ pub enum Command {
     /// Look at the price book, or take a price list into it
     #[command(subcommand)]
     Prices(PricesCommand),
+    /// Look at the payments
+    #[command(subcommand)]
+    Payments(PaymentsCommand),
     /// Print every setting, its value and where it comes from, secrets masked
     Config,
+}
+
+/// What can be asked about payments.
+#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
+pub enum PaymentsCommand {
+    /// Compare what Stripe says with what is known here, and print every difference; ends with code 1 when one is left
+    Reconcile(Reconcile),
+}
+
+/// What is compared.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct Reconcile {
+    /// Take in whatever is not known here
+    #[arg(long)]
+    pub fix: bool,
+    /// How many days back to look; subscriptions are looked at whenever they began
+    #[arg(long, default_value_t = 35, value_parser = clap::value_parser!(u32).range(1..=3650))]
+    pub days: u32,
 }
 
 /// What can be asked about prices.
@@ -153,6 +174,20 @@ mod tests {
             Command::Prices(PricesCommand::List(list))
         );
         assert!(asked("user-service prices import").is_err() && asked("user-service prices").is_err());
+    }
+
+    #[test]
+    fn payments_are_reconciled_for_some_days() {
+        let reconcile = |fix, days| Command::Payments(PaymentsCommand::Reconcile(Reconcile { fix, days }));
+        assert_eq!(asked("user-service payments reconcile").expect("command"), reconcile(false, 35));
+        assert_eq!(
+            asked("user-service payments reconcile --fix --days 3").expect("command"),
+            reconcile(true, 3)
+        );
+        assert!(
+            asked("user-service payments reconcile --days 0").is_err()
+                && asked("user-service payments").is_err()
+        );
     }
 
     #[test]

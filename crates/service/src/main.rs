@@ -5,9 +5,12 @@ use kernel::Clock;
 use std::io::Write as _;
 use std::process::ExitCode;
 use user_service::boot::{self, BootError};
-use user_service::cli::{Cli, Command, PricesCommand, VerifyLedger, write_settings};
+use user_service::cli::{
+    Cli, Command, PaymentsCommand, PricesCommand, Reconcile, VerifyLedger, write_settings,
+};
 use user_service::config::{Config, Environment};
 use user_service::credits::verify;
+use user_service::payments::reconcile as payments;
 use user_service::prices::command::{self, CommandError};
 use user_service::{measure, telemetry};
 
@@ -62,6 +65,7 @@ async fn run(command: Command, config: Config) -> Result<ExitCode, BootError> {
             Ok(ExitCode::SUCCESS)
         }
         Command::VerifyLedger(asked) => verify_ledger(&config, &asked).await,
+        Command::Payments(PaymentsCommand::Reconcile(asked)) => reconcile(config, &asked).await,
         Command::Prices(asked) => prices(&config, &asked).await,
         Command::Config => Ok(ExitCode::SUCCESS),
     }
@@ -113,6 +117,24 @@ async fn verify_ledger(config: &Config, asked: &VerifyLedger) -> Result<ExitCode
         say(&report.to_string());
     }
     Ok(if report.is_sound() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+async fn reconcile(config: Config, asked: &Reconcile) -> Result<ExitCode, BootError> {
+    let service = boot::build(config, Clock::System, None).await?;
+    let app = &service.app;
+    let Some(stripe) = &app.stripe else {
+        return Err(BootError::Stripe("STRIPE_SECRET_KEY must be set to ask Stripe".to_owned()));
+    };
+    match payments::reconcile(app, stripe, payments::days_ago(app.clock.now(), asked.days), asked.fix).await {
+        Ok(report) => {
+            say(&report.to_string());
+            Ok(if report.is_even() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        }
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "user-service: {error}");
+            Ok(ExitCode::FAILURE)
+        }
+    }
 }
 
 async fn prices(config: &Config, asked: &PricesCommand) -> Result<ExitCode, BootError> {

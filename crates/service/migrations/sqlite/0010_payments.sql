@@ -41,6 +41,7 @@ CREATE TABLE payments (
 CREATE INDEX payments_user ON payments (user_id, id);
 CREATE INDEX payments_intent ON payments (payment_intent) WHERE payment_intent IS NOT NULL;
 CREATE INDEX payments_invoice ON payments (invoice) WHERE invoice IS NOT NULL;
+CREATE INDEX payments_checkout ON payments (checkout) WHERE checkout IS NOT NULL;
 CREATE INDEX payments_subscription ON payments (subscription) WHERE subscription IS NOT NULL;
 CREATE INDEX payments_pending ON payments (user_id, created_at) WHERE status = 'pending';
 

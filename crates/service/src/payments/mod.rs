@@ -4,12 +4,13 @@
 //! the same name: whatever breaks off is begun again without being done twice. Credits are given for
 //! money received, and for nothing else; money that goes back takes its credits back.
 //!
-//! Reading order: [`model`], [`edits`] (facts), [`store`], [`settle`] (facts to ledger), [`start`] (asking Stripe),
+//! Reading order: [`model`], [`edits`] (facts), [`store`], [`settle`] (facts to ledger), [`start`] (asking Stripe), [`reconcile`],
 //! [`urls`], [`view`], [`api`].
 
 pub mod api;
 pub mod edits;
 pub mod model;
+pub mod reconcile;
 pub mod settle;
 pub mod start;
 pub mod store;

@@ -21,6 +21,8 @@ pub enum By<'a> {
     Intent(&'a str),
     /// Stripe's invoice.
     Invoice(&'a str),
+    /// Stripe's checkout.
+    Checkout(&'a str),
 }
 
 /// A payment.
@@ -32,6 +34,7 @@ pub async fn find(db: &Db, by: By<'_>) -> Result<Option<Payment>, DbError> {
         By::Id(id) => (select!("WHERE p.id = $1"), id.into()),
         By::Cause(cause) => (select!("WHERE p.cause = $1"), cause.into()),
         By::Intent(id) => (select!("WHERE p.payment_intent = $1 ORDER BY p.id LIMIT 1"), id.into()),
+        By::Checkout(id) => (select!("WHERE p.checkout = $1 ORDER BY p.id LIMIT 1"), id.into()),
         By::Invoice(id) => (select!("WHERE p.invoice = $1 ORDER BY p.id LIMIT 1"), id.into()),
     };
     db.find(sql, &[value]).await
@@ -43,6 +46,21 @@ pub async fn find(db: &Db, by: By<'_>) -> Result<Option<Payment>, DbError> {
 /// [`DbError`].
 pub async fn of_subscription(db: &Db, subscription: &str) -> Result<Vec<Payment>, DbError> {
     db.query(select!("WHERE p.subscription = $1 ORDER BY p.id"), vec![subscription.into()]).await
+}
+
+/// Payments that came since then, after that one.
+///
+/// # Errors
+/// [`DbError`].
+pub async fn settled_since(
+    db: &Db,
+    since: Timestamp,
+    after: i64,
+    limit: i64,
+) -> Result<Vec<Payment>, DbError> {
+    let sql =
+        select!("WHERE p.created_at >= $1 AND p.id > $2 AND p.status = 'succeeded' ORDER BY p.id LIMIT $3");
+    db.query(sql, vec![since.micros().into(), after.into(), limit.into()]).await
 }
 
 /// How many payments a user began since then and has not finished.

@@ -9,7 +9,7 @@ mod money;
 mod subscription;
 
 pub use invoice::paid_invoice;
-pub use money::{charge_refunded, intent, reversed};
+pub use money::{charge_refunded, checkout_gone, dispute_state, intent, reversed};
 pub use subscription::subscription;
 
 use super::CallError;

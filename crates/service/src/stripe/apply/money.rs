@@ -13,7 +13,10 @@ use kernel::{Credits, UserRowId, decimal};
 use serde_json::json;
 
 /// A checkout that nobody will pay any more.
-pub(super) async fn checkout_gone(app: &App, session: &CheckoutSession) -> Result<Outcome, ApplyError> {
+///
+/// # Errors
+/// [`ApplyError`].
+pub async fn checkout_gone(app: &App, session: &CheckoutSession) -> Result<Outcome, ApplyError> {
     let named = session.client_reference_id.as_deref();
     let user = owner(app, named, Some(&session.metadata), session.customer.as_deref()).await?;
     let Some(user) = user else { return Ok(Outcome::Unhandled) };
@@ -176,14 +179,20 @@ async fn invoice_of(app: &App, pi: &str) -> Result<Option<String>, ApplyError> {
     Ok(found.data.into_iter().find_map(|paid| paid.invoice))
 }
 
+/// Where the money of a dispute is; nothing where it was not moved.
+#[must_use]
+pub fn dispute_state(dispute: &object::Dispute) -> Option<Dispute> {
+    match dispute.status.as_str() {
+        "won" => Some(Dispute::Won),
+        // An inquiry moves no money.
+        status if status.starts_with("warning_") || status == "prevented" => None,
+        _ => Some(Dispute::Open(dispute.amount)),
+    }
+}
+
 /// A bank takes money back, or gives it back again.
 pub(super) async fn dispute(app: &App, dispute: &object::Dispute) -> Result<Outcome, ApplyError> {
-    let state = match dispute.status.as_str() {
-        "won" => Dispute::Won,
-        // An inquiry moves no money.
-        status if status.starts_with("warning_") || status == "prevented" => return Ok(Outcome::Unhandled),
-        _ => Dispute::Open(dispute.amount),
-    };
+    let Some(state) = dispute_state(dispute) else { return Ok(Outcome::Unhandled) };
     let charge = Charge {
         id: dispute.charge.clone().unwrap_or_default(),
         payment_intent: dispute.payment_intent.clone(),

@@ -77,14 +77,14 @@ shops! {
         let later = shop.app.user("auth0|later");
         later.ensure().await;
         let replay = "/api/v1/admin/stripe/events/evt_w/replay";
-        shop.app.alice.post(replay, json!({})).await.with(403);
+        let _ = shop.app.alice.post(replay, json!({})).await.with(403);
         let done = shop.app.admin.post(replay, json!({})).await.data();
         assert_eq!((&done["status"], &done["error"]), (&json!("processed"), &Value::Null));
         assert_eq!(crate::support::balance(&later).await, 5000);
-        shop.app.admin.post(replay, json!({})).await.data();
+        let _ = shop.app.admin.post(replay, json!({})).await.data();
         assert_eq!(crate::support::balance(&later).await, 5000, "what it did is not done twice");
-        shop.app.admin.post("/api/v1/admin/stripe/events/evt_none/replay", json!({})).await.with(404);
-        shop.app.admin.get("/api/v1/admin/stripe/events?status=odd").await.with(400);
+        let _ = shop.app.admin.post("/api/v1/admin/stripe/events/evt_none/replay", json!({})).await.with(404);
+        let _ = shop.app.admin.get("/api/v1/admin/stripe/events?status=odd").await.with(400);
     }
 
     async fn fifty_at_once_give_credits_once(shop: &Shop) {

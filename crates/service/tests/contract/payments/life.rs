@@ -21,7 +21,7 @@ shops! {
         assert_eq!((&begun["success"], &begun["subscription"]["status"]), (&json!(true), &json!("incomplete")));
         assert_eq!(begun["plan_config"]["name"], "Pro");
         assert!(begun["checkout_url"].as_str().is_some_and(|url| url.starts_with("https://")), "{begun}");
-        alice.get("/api/v1/subscriptions/current").await.with(404);
+        let _ = alice.get("/api/v1/subscriptions/current").await.with(404);
         assert_eq!(alice.get("/api/v1/users/me").await.ok()["plan"], "free", "a plan is never given away");
         shop.stripe.complete_checkout(begun["session_id"].as_str().expect("an id"));
         shop.hear().await;
@@ -37,12 +37,12 @@ shops! {
         }
         let same = alice.post("/api/v1/subscriptions", json!({"plan_type": "pro"})).await.ok();
         assert_eq!(same["subscription"]["id"], of["id"], "it has it");
-        alice.post("/api/v1/subscriptions", json!({"plan_type": "free"})).await.with(409);
+        let _ = alice.post("/api/v1/subscriptions", json!({"plan_type": "free"})).await.with(409);
     }
 
     async fn a_month_is_paid_once_and_gives_its_credits_once(shop: &Shop) {
         shop.subscribe("pro").await;
-        shop.app.alice.post(&shop.app.alice.own("/credits/consume"), json!({"amount": 4000})).await.ok();
+        let _ = shop.app.alice.post(&shop.app.alice.own("/credits/consume"), json!({"amount": 4000})).await.ok();
         shop.days(32);
         shop.hear().await;
         shop.app.sweep().await;
@@ -101,7 +101,7 @@ shops! {
         shop.hear().await;
         let resumed = alice.post(&alice.own("/subscription/resume"), json!({})).await.ok();
         assert_eq!(stands(&resumed["subscription"]), as_stands("pro", "active", false));
-        alice.post("/api/v1/subscriptions/cancel", json!({"at_period_end": true})).await.ok();
+        let _ = alice.post("/api/v1/subscriptions/cancel", json!({"at_period_end": true})).await.ok();
         shop.hear().await;
         shop.days(32);
         shop.hear().await;
@@ -129,7 +129,7 @@ shops! {
         shop.days(8);
         shop.hear().await;
         assert_eq!((shop.balance().await, stands(&shop.subscription().await)), (json!(10_000), as_stands("tried", "active", false)));
-        shop.app.alice.post("/api/v1/subscriptions/cancel", json!({"at_period_end": false})).await.ok();
+        let _ = shop.app.alice.post("/api/v1/subscriptions/cancel", json!({"at_period_end": false})).await.ok();
         shop.hear().await;
         shop.subscribe("tried").await;
         assert_eq!(stands(&shop.subscription().await).1, "active", "no second trial");
