@@ -117,7 +117,7 @@ fn metadata(of: &Payment, user: &UserRef) -> Value {
     metadata
 }
 
-/// Asks for what a payment needs, once per cause. What is made twice after Stripe broke is never paid twice: only one is handed out.
+/// Asks for what a payment needs, once per cause and form: a request that comes again through another host leads elsewhere. What is made twice after Stripe broke is never paid twice: only one is handed out.
 async fn ask<T: DeserializeOwned>(
     app: &App,
     user: &UserRef,
@@ -126,7 +126,8 @@ async fn ask<T: DeserializeOwned>(
     form: &Value,
     cause: &str,
 ) -> Result<T, ApiError> {
-    let asked = stripe(app)?.post(path, form, &key_of("payment", &format!("{cause}#{}", of.asked))).await;
+    let asked =
+        stripe(app)?.post(path, form, &key_of("payment", &format!("{cause}#{}#{form}", of.asked))).await;
     if let Err(CallError::Broken(_)) = &asked {
         write(app, user, edits::broke(of)).await?;
     }

@@ -34,6 +34,7 @@ mod live;
 mod load;
 mod logs;
 mod lossy;
+mod payments;
 mod plans;
 mod prices;
 mod race;
