@@ -4,6 +4,7 @@ use super::files::QUOTA_MAX;
 use super::source::{ConfigError, DEFAULTS, Reader};
 use super::value;
 use crate::credits::model::Rollover;
+use crate::limits::parse_list;
 use crate::plans::{FREE, Pack, Plan, Version};
 use kernel::{Credits, decimal};
 use serde::Deserialize;
@@ -85,6 +86,7 @@ struct PlanEntry {
     file_quota_bytes: Option<i64>,
     stripe_price: Option<String>,
     trial_days: Option<u32>,
+    limits: Option<Vec<toml::Value>>,
 }
 
 #[derive(Deserialize)]
@@ -216,6 +218,7 @@ fn plan(key: &str, entry: PlanEntry) -> Result<Plan, String> {
     }
     let stripe_price =
         entry.stripe_price.map(|id| stripe_price(&id).ok_or_else(|| rule("stripe_price", PRICE_ID_RULE)));
+    let limits = entry.limits.as_ref().map(limits).transpose()?;
     Ok(Plan {
         key: key.to_owned(),
         name: value::words::<100>(&entry.name).ok_or_else(|| rule("name", "1 to 100 characters"))?,
@@ -231,7 +234,14 @@ fn plan(key: &str, entry: PlanEntry) -> Result<Plan, String> {
         file_quota_bytes: entry.file_quota_bytes,
         stripe_price: stripe_price.transpose()?,
         trial_days: entry.trial_days,
+        limits,
     })
+}
+
+/// The limits as the JSON list that the route takes, and by its rules.
+fn limits(entries: &Vec<toml::Value>) -> Result<String, String> {
+    let text = serde_json::to_string(entries).map_err(|error| format!("limits: {error}"))?;
+    parse_list(&text).map(|_| text)
 }
 
 fn stripe_price(id: &str) -> Option<String> {
@@ -307,6 +317,12 @@ mod tests {
             (&format!("{FREE_PLAN}rollover={{max=0,days=1}}\n"), "plans.free.rollover must be"),
             (&format!("{FREE_PLAN}file_quota_bytes=-1\n"), "plans.free.file_quota_bytes must be"),
             (&format!("{FREE_PLAN}trial_days=0\n"), "plans.free.trial_days must be"),
+            (
+                &format!(
+                    "{FREE_PLAN}[[plans.free.limits]]\nid='a'\nunit='credits'\namount=-1\nwindow='day'\n"
+                ),
+                "plans.free.limits.0.amount",
+            ),
             (&format!("{FREE_PLAN}stripe_price='a b'\n"), "plans.free.stripe_price must be"),
             (&format!("{FREE_PLAN}[packs.s]\nname='S'\nprice='0.49'\ncredits=1\n"), "packs.s.price must be"),
             (&format!("{FREE_PLAN}[packs.s]\nname='S'\nprice=1\ncredits=0\n"), "packs.s.credits must be"),

@@ -6,6 +6,7 @@
 //! Reading order: [`model`], [`store`], [`api`].
 
 pub mod api;
+pub mod limits;
 pub mod model;
 pub mod store;
 

@@ -37,6 +37,9 @@ pub struct Plan {
     /// Its price in Stripe, where it has one there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stripe_price: Option<String>,
+    /// The spending limits of its users, as a JSON list.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limits: Option<String>,
     /// How many days it may be tried before it is paid for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trial_days: Option<u32>,
@@ -130,6 +133,7 @@ mod tests {
             rollover: Some(Rollover { max: 1, days: 30 }),
             file_quota_bytes: None,
             stripe_price: None,
+            limits: None,
             trial_days: None,
         }
     }

@@ -441,6 +441,7 @@ async fn set(
         }
     } else {
         write().await?;
+        plans::limits::apply(app, user.row).await.map_err(|error| refused(error, &user.auth0_id))?;
     }
     let answer = shown(app, message, user).await?;
     keep(app, ticket, to_bytes(&answer)).await

@@ -64,6 +64,7 @@ pub async fn begin(app: &App, begin: Begin<'_>) -> Result<Subscription, WriteErr
     {
         new.id = id;
     }
+    plans::limits::apply(app, new.user).await?;
     give(app, &new, begin.version).await?;
     Ok(new)
 }
@@ -89,7 +90,8 @@ pub async fn turn(app: &App, mut of: Subscription) -> Result<(), WriteError> {
     }
     if of.period.end <= now {
         if of.is_over(now) {
-            return unless_done(app.writer.execute(Command::Edit(edits::cancel(&of, now))).await);
+            unless_done(app.writer.execute(Command::Edit(edits::cancel(&of, now))).await)?;
+            return plans::limits::apply(app, of.user).await;
         }
         if let Some(next) = &of.next_plan_version {
             let version = version(app, next).await?;
@@ -116,6 +118,7 @@ pub async fn turn(app: &App, mut of: Subscription) -> Result<(), WriteError> {
     }
     if !of.has_given() {
         let version = version(app, &of.plan_version).await?;
+        plans::limits::apply(app, of.user).await?;
         give(app, &of, &version).await?;
     }
     Ok(())

@@ -139,8 +139,9 @@ pub async fn project(app: &App, id: &str) -> Result<(), WriteError> {
         None => write(edits::begin_standing(told.user, &cause(id), &version.plan.key, &standing, now)).await,
     };
     match done {
+        Ok(_) => crate::plans::limits::apply(app, told.user).await,
         // More was learned meanwhile, and whoever learned it computes it anew.
-        Ok(_) | Err(WriteError::Refused(_)) => Ok(()),
+        Err(WriteError::Refused(_)) => Ok(()),
         Err(error) => Err(error),
     }
 }

@@ -1,6 +1,7 @@
 //! Plans, subscriptions, entitlements: who has which plan, since when, and what it gives.
 
 use crate::support::{balance, column};
+use reqwest::Method;
 use serde_json::{Value, json};
 use std::time::Duration;
 use testkit::{Actor, TestApp, both_engines};
@@ -235,4 +236,40 @@ both_engines! {
         let history = column(&app.alice.get(&app.alice.own("/credits/transactions")).await.data(), "transaction_type");
         assert_eq!(json!(history), json!(["grant", "grant", "expire", "grant"]));
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_plan_brings_its_limits_and_takes_them_along() {
+    let plans = tempfile::NamedTempFile::new().expect("a file");
+    let text = "[plans.free]\nname='Free'\nprice_monthly=0\ncredits=1000\nduration_days=30\n[[plans.free.limits]]\nid='daily'\nunit='credits'\n\
+        amount=50\nwindow='day'\n[plans.pro]\nname='Pro'\nprice_monthly=20\ncredits=10000\nduration_days=30\n\
+        [[plans.pro.limits]]\nid='daily'\nunit='credits'\namount=500\nwindow='day'\n";
+    std::fs::write(plans.path(), text).expect("written");
+    let path = plans.path().display().to_string();
+    crate::support::with_settings(&[("PLANS_FILE", &path)], async |app| {
+        let (alice, backend) = (&app.alice, &app.backend);
+        alice.ensure().await;
+        let own = json!({"limits": [{"id": "mine", "unit": "credits", "amount": 5000, "window": "month"}]});
+        let _ = backend.request(Method::PUT, &alice.own("/limits")).json(&own).send().await.data();
+        let shown = async || {
+            let limits = alice.get(&alice.own("/limits")).await.data();
+            let rows = limits.as_array().expect("a list").iter();
+            rows.map(|row| format!("{} {} {}", row["id"], row["amount"], row["source"])).collect::<Vec<_>>()
+        };
+        let mine = "\"mine\" 5000 \"user\"".to_owned();
+        let _ = alice.post("/api/v1/subscriptions", json!({"plan_type": "free"})).await.ok();
+        assert_eq!(shown().await, [mine.clone(), "\"plan:daily\" 50 \"plan\"".to_owned()]);
+        let _ = alice.post(&alice.own("/credits/consume"), json!({"amount": 60})).await.with(402);
+        let _ = backend
+            .request(Method::PUT, &alice.own("/subscription"))
+            .json(&json!({"plan_type": "pro"}))
+            .send()
+            .await
+            .ok();
+        assert_eq!(shown().await, [mine.clone(), "\"plan:daily\" 500 \"plan\"".to_owned()]);
+        let _ = alice.post(&alice.own("/credits/consume"), json!({"amount": 60})).await.ok();
+        let _ = alice.post("/api/v1/subscriptions/cancel", json!({"at_period_end": false})).await.ok();
+        assert_eq!(shown().await, [mine, "\"plan:daily\" 50 \"plan\"".to_owned()]);
+    })
+    .await;
 }

@@ -27,6 +27,8 @@ const OPTIONS: &[&str] = &[
     "line_items[#][quantity]",
     "line_items[#][price_data][currency]",
     "line_items[#][price_data][unit_amount]",
+    "line_items[#][price_data][recurring][interval]",
+    "line_items[#][price_data][recurring][interval_count]",
     "line_items[#][price_data][product_data][name]",
     "line_items[#][price_data][product_data][description]",
     "metadata[*]",
@@ -67,6 +69,8 @@ struct Line {
     quantity: i64,
     currency: String,
     recurring: bool,
+    /// The interval of a price that the request itself names.
+    every: Option<(String, i64)>,
 }
 
 fn line(world: &World, params: &Params, at: usize) -> Result<Line, Refusal> {
@@ -80,6 +84,7 @@ fn line(world: &World, params: &Params, at: usize) -> Result<Line, Refusal> {
             quantity,
             currency: text(&price["currency"]),
             recurring: price["type"] == "recurring",
+            every: None,
         });
     }
     for field in ["[price_data][unit_amount]", "[price_data][currency]", "[price_data][product_data][name]"] {
@@ -90,13 +95,17 @@ fn line(world: &World, params: &Params, at: usize) -> Result<Line, Refusal> {
     }
     let amount = params.int(&name("[price_data][unit_amount]"))?.unwrap_or_default();
     let currency = currency(params.text(&name("[price_data][currency]")))?;
-    Ok(Line { price: None, amount, quantity, currency, recurring: false })
+    let interval =
+        params.word(&name("[price_data][recurring][interval]"), &["day", "week", "month", "year"])?;
+    let count = params.int(&name("[price_data][recurring][interval_count]"))?.unwrap_or(1);
+    let every = interval.map(|interval| (interval.to_owned(), count));
+    Ok(Line { price: None, amount, quantity, currency, recurring: every.is_some(), every })
 }
 
 fn create(world: &mut World, call: &Call) -> Answer {
     let params = &call.params;
     let mode = params.word("mode", &["payment", "subscription"])?.unwrap_or_default();
-    let lines = lines(world, params, mode)?;
+    let mut lines = lines(world, params, mode)?;
     fits_mode(params, mode)?;
     let customer = params.text("customer");
     if let Some(customer) = customer {
@@ -107,6 +116,14 @@ fn create(world: &mut World, call: &Call) -> Answer {
         }
     }
     let expires_at = expires_at(params, world.now)?;
+    for line in &mut lines {
+        if let Some((interval, count)) = &line.every {
+            let id = world.fresh("price_");
+            super::customers::price(world, &id, line.amount, Some(interval));
+            world.change(&id, None, |price| price["recurring"]["interval_count"] = json!(count));
+            line.price = Some(id);
+        }
+    }
     let trial = params.int("subscription_data[trial_period_days]")?;
     let whole: i64 = lines.iter().map(|line| line.amount * line.quantity).sum();
     if mode == "payment" {

@@ -12,7 +12,10 @@ use serde_json::{Value, json};
 pub(super) fn period_end(price: &Value, anchor: i64, after: i64) -> i64 {
     let interval = text(&price["recurring"]["interval"]);
     let from: DateTime<Utc> = DateTime::from_timestamp(anchor, 0).expect("an instant");
+    let every =
+        price["recurring"]["interval_count"].as_u64().and_then(|n| u32::try_from(n).ok()).unwrap_or(1);
     let end = |count: u32| {
+        let count = count * every;
         let end = match interval.as_str() {
             "day" => from.checked_add_days(Days::new(count.into())),
             "week" => from.checked_add_days(Days::new(u64::from(count) * 7)),

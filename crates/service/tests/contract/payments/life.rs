@@ -183,6 +183,24 @@ shops! {
     }
 }
 
+/// The plans of the defaults have no price in Stripe: their checkouts name it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_plans_of_the_defaults_can_be_bought_as_they_are() {
+    let shop = Shop::open_with(testkit::Engine::Sqlite, &[("PLANS_FILE", "")]).await;
+    shop.subscribe("pro").await;
+    assert_eq!(
+        (shop.balance().await, stands(&shop.subscription().await)),
+        (json!(10_000), as_stands("pro", "active", false))
+    );
+    let change = shop.app.alice.post("/api/v1/subscriptions", json!({"plan_type": "enterprise"})).await;
+    assert!(change.with(409)["message"].as_str().is_some_and(|why| why.contains("stripe_price")));
+    shop.days(31);
+    shop.hear().await;
+    shop.app.sweep().await;
+    assert_eq!(shop.balance().await, 10_000, "thirty days later the next period was paid");
+    shop.app.finish().await;
+}
+
 /// A second as answers show it.
 fn chrono(second: i64) -> String {
     let at = kernel::Timestamp::from_micros(second * 1_000_000);
