@@ -91,7 +91,7 @@ fn the_environment_wins_over_dotenv_which_wins_over_the_defaults() {
     let folder = std::env::temp_dir().join(format!("user-service-config-{}", std::process::id()));
     std::fs::create_dir_all(&folder).expect("folder");
     let file = folder.join("dotenv");
-    let text = "\u{feff}# a comment\nPORT=1\nexport HOST='0.0.0.0'\nDEBUG=\nADMIN_ROLE=\"the boss\"\nADMIN_ROLE=chief\nSTRIPE_SECRET_KEY=x\n";
+    let text = "\u{feff}# a comment\nPORT=1\nexport HOST='0.0.0.0'\nDEBUG=\nADMIN_ROLE=\"the boss\"\nADMIN_ROLE=chief\nANOTHER_PROGRAMS_KEY=x\n";
     std::fs::write(&file, text).expect("file");
     let environment = |key: &str| match key {
         "PORT" => Ok(" 2 ".to_owned()),

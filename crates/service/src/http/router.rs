@@ -94,6 +94,7 @@ pub fn table() -> (Router<Arc<App>>, OpenApi) {
         .routes(routes!(subscriptions::get_subscription, subscriptions::set_subscription))
         .routes(routes!(subscriptions::cancel_subscription))
         .routes(routes!(subscriptions::resume_subscription))
+        .routes(routes!(payments::list_packs))
         .routes(routes!(payments::create_payment_intent))
         .routes(routes!(payments::create_checkout))
         .routes(routes!(payments::create_portal))

@@ -14,17 +14,63 @@ use crate::http::envelope::bytes as to_bytes;
 use crate::http::kept::{keep, key_is_used, replayed};
 use crate::http::page::{Page, PageQuery};
 use crate::http::{ApiError, Envelope, Input, json};
-use crate::plans::Pack;
+use crate::plans::api::by_key;
+use crate::plans::{Pack, money};
 use crate::subscriptions::api::{own, paid_plan};
 use crate::users::api::{UserPath, same_user};
 use axum::extract::{Path, State};
 use axum::response::Response;
-use kernel::{Count, Text, UserKey};
+use kernel::{Count, Text, Usd, UserKey};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use utoipa::{IntoParams, ToSchema};
 
 const LIMIT_DEFAULT: i64 = 50;
+
+/// A pack as buyers see it.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct PackView {
+    /// Its name for people.
+    #[schema(max_length = 100)]
+    name: String,
+    /// What it costs.
+    price: Usd,
+    /// What it gives; it never expires.
+    credits: kernel::Credits,
+}
+
+/// What can be bought once.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct PacksAnswer {
+    /// Packs by their keys.
+    #[schema(schema_with = packs_by_key)]
+    packs: BTreeMap<String, PackView>,
+    /// In which currency they are paid.
+    #[schema(max_length = 3)]
+    currency: String,
+}
+
+fn packs_by_key() -> utoipa::openapi::Object {
+    by_key("PackView")
+}
+
+/// List the packs
+///
+/// Credits that are bought once and never expire, with their prices. Needs no token.
+#[utoipa::path(
+    get, path = "/api/v1/payments/packs", tag = "Payments", operation_id = "list_packs", security(()),
+    responses((status = 200, body = PacksAnswer, description = "The packs")),
+)]
+pub async fn list_packs(State(app): State<Arc<App>>) -> Response {
+    let view = |pack: &Pack| {
+        let view =
+            PackView { name: pack.name.clone(), price: money(pack.price_cents), credits: pack.credits };
+        (pack.key.clone(), view)
+    };
+    let packs = app.config.catalogue.packs.iter().map(view).collect();
+    json(&PacksAnswer { packs, currency: app.config.payments.currency.to_uppercase() })
+}
 
 /// An amount of money, or a pack.
 #[derive(Debug, Deserialize, ToSchema)]

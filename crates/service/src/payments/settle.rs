@@ -40,6 +40,9 @@ pub async fn settle(app: &App, id: i64) -> Result<(), WriteError> {
             edits::reclaiming(&of, target, now)
         } else {
             let owed = step(app, &of).await?;
+            if owed > Credits::ZERO {
+                tracing::warn!(payment = of.id, %owed, "money went back whose credits were spent; the account owes them");
+            }
             edits::reclaimed(&of, owed, now)
         };
         app.writer.execute(Command::Edit(edit)).await?;

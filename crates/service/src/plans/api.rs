@@ -59,16 +59,22 @@ pub struct CatalogueView {
     plans: BTreeMap<String, PlanView>,
     /// The currency of the prices.
     #[schema(max_length = 3)]
-    currency: &'static str,
+    currency: String,
     /// What a price is for.
     #[schema(max_length = 20)]
     billing_cycle: &'static str,
 }
 
 fn plans_by_key() -> Object {
+    by_key("PlanView")
+}
+
+/// An object of such views by their keys.
+#[must_use]
+pub fn by_key(view: &str) -> Object {
     ObjectBuilder::new()
         .schema_type(Type::Object)
-        .additional_properties(Some(RefOr::Ref(Ref::from_schema_name("PlanView"))))
+        .additional_properties(Some(RefOr::Ref(Ref::from_schema_name(view))))
         .max_properties(Some(PLANS_MAX))
         .build()
 }
@@ -83,7 +89,11 @@ fn plans_by_key() -> Object {
 pub async fn list_plans(State(app): State<Arc<App>>) -> Response {
     let plans = app.config.catalogue.plans.iter();
     let plans = plans.map(|version| (version.plan.key.clone(), PlanView::from(&version.plan)));
-    json(&CatalogueView { plans: plans.collect(), currency: "USD", billing_cycle: "monthly" })
+    json(&CatalogueView {
+        plans: plans.collect(),
+        currency: app.config.payments.currency.to_uppercase(),
+        billing_cycle: "monthly",
+    })
 }
 
 /// What a user may do.

@@ -5,7 +5,7 @@ use testkit::schema::Document;
 use testkit::{Actor, Answer, Engine, TestApp, both_engines};
 
 /// The routes that anybody may call.
-const PUBLIC: [&str; 11] = [
+const PUBLIC: [&str; 12] = [
     "get_root",
     "get_health",
     "get_live",
@@ -14,6 +14,7 @@ const PUBLIC: [&str; 11] = [
     "create_dev_token",
     "get_auth_info",
     "list_plans",
+    "list_packs",
     // The signature in its header is the permission.
     "take_stripe_event",
     // The signature in the address is the permission.

@@ -6,6 +6,9 @@ use serde_json::{Value, json};
 /// The example of an operation's answer.
 pub(super) fn answer(operation: &str) -> Option<Value> {
     Some(match operation {
+        "list_packs" => {
+            json!({"packs": {"small": {"name": "5 000 credits", "price": 10.0, "credits": 5000}}, "currency": "USD"})
+        }
         "create_payment_intent" => {
             json!({"success": true, "payment_intent_id": "pi_3PExample", "client_secret": "pi_3PExample_secret_x",
                 "amount": 2999, "currency": "usd", "status": "requires_payment_method", "payment_id": 1, "credits": 14_995})

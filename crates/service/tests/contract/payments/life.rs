@@ -122,6 +122,24 @@ shops! {
         assert_eq!((shop.balance().await, stands(&shop.subscription().await).1), (json!(10_000), "canceled".to_owned()));
     }
 
+    async fn a_refunded_month_takes_its_credits_back(shop: &Shop) {
+        let sub = shop.subscribe("pro").await;
+        let invoice = shop.stripe.object(&sub)["latest_invoice"].as_str().expect("an invoice").to_owned();
+        let paid = shop.stripe.objects("invoice_payment");
+        let paid = paid.iter().find(|paid| paid["invoice"] == invoice.as_str()).expect("a payment of it");
+        let pi = paid["payment"]["payment_intent"].as_str().expect("an id").to_owned();
+        // Its charge names no invoice: that is asked for, or was told.
+        shop.stripe.refund_in_dashboard(&pi, 500);
+        shop.hear().await;
+        assert_eq!(shop.balance().await, 7500);
+        let id = shop.payments().await[0]["payment_id"].clone();
+        let path = shop.app.alice.own(&format!("/payments/{id}/refund"));
+        let back = shop.app.admin.post(&path, json!({})).await.data();
+        assert_eq!((&back["amount_refunded"], &back["credits_reclaimed"]), (&json!(2000), &json!(10_000)));
+        shop.hear().await;
+        assert_eq!((shop.balance().await, stands(&shop.subscription().await)), (json!(0), as_stands("pro", "active", false)));
+    }
+
     async fn what_is_tried_is_paid_for_when_the_trial_ends_and_is_tried_once(shop: &Shop) {
         shop.subscribe("tried").await;
         assert_eq!((shop.balance().await, stands(&shop.subscription().await)), (json!(0), as_stands("tried", "trialing", false)));
