@@ -68,7 +68,7 @@ pub struct Payment {
     pub received: i64,
     /// How much of it was given back.
     pub refunded: i64,
-    /// How much of it a bank has taken back.
+    /// How much of it a bank has taken back; less than nothing where the dispute was won.
     pub disputed: i64,
     /// The grant that it gave.
     pub grant: Option<i64>,
@@ -112,7 +112,7 @@ impl Payment {
     /// What of the credits that it gave is to be taken back for money that went back.
     #[must_use]
     pub fn to_reclaim(&self) -> Credits {
-        part(self.granted, self.refunded.saturating_add(self.disputed), self.received)
+        part(self.granted, self.refunded.saturating_add(self.disputed.max(0)), self.received)
     }
 }
 
