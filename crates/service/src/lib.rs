@@ -3,7 +3,7 @@
 //! Reading order: [`app`] (what every request can reach), [`boot`] (the only wiring), [`http`]
 //! (around every request), [`auth`] (who asks and what it may), [`db`] and [`writer`] (how rows are
 //! read and changed), then the product: [`users`], [`usage`], [`credits`], [`plans`],
-//! [`subscriptions`], [`sessions`], [`live`], [`ops`].
+//! [`subscriptions`], [`payments`] and [`stripe`], [`sessions`], [`live`], [`ops`].
 
 pub mod app;
 pub mod auth;

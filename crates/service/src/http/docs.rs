@@ -113,6 +113,7 @@ pub struct Problem {
         (name = "Holds", description = "Credits set aside for work whose cost is known only when it is done."),
         (name = "Limits", description = "How much may be spent in which window of time."),
         (name = "Subscriptions", description = "Which plan they have, and what it lets them do."),
+        (name = "Payments", description = "What they pay for, through Stripe, and what it tells."),
         (name = "Admin", description = "What operators ask."),
         (name = "Prices", description = "What models cost, in dollars and in credits, from when on, and why."),
         (name = "Sessions", description = "What they said, and what is remembered of it."),

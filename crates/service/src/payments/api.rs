@@ -52,7 +52,7 @@ pub struct PacksAnswer {
 }
 
 fn packs_by_key() -> utoipa::openapi::Object {
-    by_key("PackView")
+    by_key(<PackView as utoipa::PartialSchema>::schema())
 }
 
 /// List the packs

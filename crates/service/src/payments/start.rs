@@ -235,7 +235,7 @@ pub async fn intent_of(app: &App, of: &Payment) -> Result<String, ApiError> {
 /// Gives money back, and takes back the credits that it gave.
 ///
 /// # Errors
-/// 409 where nothing was paid, 400 where Stripe does not take the amount.
+/// 409 where nothing was paid, or Stripe refuses.
 pub async fn refund(
     app: &App,
     user: &UserRef,

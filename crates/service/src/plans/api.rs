@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use utoipa::ToSchema;
-use utoipa::openapi::schema::{Object, ObjectBuilder, Type};
+use utoipa::openapi::schema::{Object, ObjectBuilder, Schema, Type};
 use utoipa::openapi::{Ref, RefOr};
 
 /// A plan as the catalogue shows it.
@@ -66,15 +66,15 @@ pub struct CatalogueView {
 }
 
 fn plans_by_key() -> Object {
-    by_key("PlanView")
+    by_key(RefOr::Ref(Ref::from_schema_name("PlanView")))
 }
 
-/// An object of such views by their keys.
+/// An object of such views by the keys of plans or packs.
 #[must_use]
-pub fn by_key(view: &str) -> Object {
+pub fn by_key(view: RefOr<Schema>) -> Object {
     ObjectBuilder::new()
         .schema_type(Type::Object)
-        .additional_properties(Some(RefOr::Ref(Ref::from_schema_name(view))))
+        .additional_properties(Some(view))
         .max_properties(Some(PLANS_MAX))
         .build()
 }

@@ -46,12 +46,6 @@ impl Breaker {
             state.shut_until = Some(now.plus(OPEN_FOR));
         }
     }
-
-    /// Whether requests are turned away now.
-    #[must_use]
-    pub fn is_open(&self, now: Timestamp) -> bool {
-        self.0.lock().shut_until.is_some_and(|until| now < until)
-    }
 }
 
 #[cfg(test)]
@@ -66,11 +60,11 @@ mod tests {
             assert!(breaker.allows(now));
         }
         breaker.failed(now);
-        assert!(!breaker.allows(now) && breaker.is_open(now));
+        assert!(!breaker.allows(now));
         let later = now.plus(OPEN_FOR);
         assert!(breaker.allows(later), "one may try");
         assert!(!breaker.allows(later), "and no second one meanwhile");
         breaker.succeeded();
-        assert!(breaker.allows(later) && !breaker.is_open(later));
+        assert!(breaker.allows(later));
     }
 }

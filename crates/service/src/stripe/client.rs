@@ -99,12 +99,6 @@ impl Client {
         Ok(Self { inner, breaker: Breaker::default(), clock, live: settings.live() })
     }
 
-    /// Whether calls are turned away because Stripe did not answer the last ones.
-    #[must_use]
-    pub fn is_resting(&self) -> bool {
-        self.breaker.is_open(self.clock.now())
-    }
-
     /// Changes something, once per `cause`.
     ///
     /// # Errors

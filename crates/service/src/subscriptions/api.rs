@@ -144,7 +144,7 @@ pub async fn create_subscription(
         return replayed(&app, ticket).await;
     }
     if !version.plan.is_free() {
-        return buy(&app, &user, version, &base, &cause, ticket).await;
+        return buy(&app, &user, &caller, version, &base, &cause, ticket).await;
     }
     let before = standing(&app, &user).await?;
     match before.filter(|of| of.status != SubscriptionStatus::Canceled) {
@@ -180,6 +180,7 @@ pub async fn create_subscription(
 async fn buy(
     app: &App,
     user: &UserRef,
+    caller: &Caller,
     version: &Version,
     base: &BaseUrl,
     cause: &str,
@@ -189,6 +190,12 @@ async fn buy(
     let in_force = before.filter(|of| of.status != SubscriptionStatus::Canceled);
     if let Some(of) = in_force.filter(|of| of.provider == SubscriptionProvider::Stripe) {
         let same = of.plan == version.plan.key && !of.cancel_at_period_end && of.next_plan_version.is_none();
+        if of.cancel_at_period_end {
+            // The change takes the cancellation back, which is not everybody's to do.
+            let whose = caller.is_plain().then(|| caller.principal.caller());
+            let edit = edits::resume(&of, whose.as_deref(), app.clock.now());
+            app.writer.execute(Command::Edit(edit)).await.map_err(|error| over(error, user))?;
+        }
         if !same {
             checkout::change(app, user, &of, version, cause).await?;
         }
@@ -248,7 +255,7 @@ pub struct SetSubscriptionRequest {
 /// Set a user's plan and period
 ///
 /// For customers who pay by invoice, or not at all. It begins at once, in the place of the subscription before it, and gives the
-/// current period's credits; credits of the one before stay until their own end. With `at_period_end` the subscription
+/// current period's credits; credits of the one before stay until their own end. 409 while one that is paid through Stripe is in force. With `at_period_end` the subscription
 /// in force goes on, and becomes the plan when its period ends. Needs a service key with
 /// `users:write` and `credits:grant`, or an admin.
 #[utoipa::path(
@@ -283,6 +290,14 @@ pub async fn set_subscription(
     let ticket = once.ticket(on.caller.principal.caller());
     if key_is_used(&app, &ticket).await? {
         return replayed(&app, ticket).await;
+    }
+    let before = standing(&app, &on.user).await?;
+    if before.is_some_and(|of| {
+        of.provider == SubscriptionProvider::Stripe && of.status != SubscriptionStatus::Canceled
+    }) {
+        return Err(ApiError::conflict(
+            "A plan that is paid through Stripe is in force; it must be cancelled first",
+        ));
     }
     if value.at_period_end == Some(true) {
         let of = of(&app, &on.user).await?;

@@ -114,6 +114,24 @@ shops! {
         assert_eq!((shop.balance().await, stands(&shop.subscription().await)), (json!(50_000), as_stands("enterprise", "active", false)));
     }
 
+    async fn what_an_operator_decides_is_not_undone_by_buying(shop: &Shop) {
+        shop.subscribe("pro").await;
+        let (alice, backend) = (&shop.app.alice, &shop.app.backend);
+        let put = backend.request(reqwest::Method::PUT, &alice.own("/subscription")).json(&json!({"plan_type": "enterprise"}));
+        let why = "A plan that is paid through Stripe is in force; it must be cancelled first";
+        assert_eq!(put.send().await.with(409)["message"], why);
+        let _ = backend.post(&alice.own("/subscription/cancel"), json!({})).await.ok();
+        for plan in ["pro", "enterprise"] {
+            let _ = alice.post("/api/v1/subscriptions", json!({"plan_type": plan})).await.with(409);
+        }
+        let _ = alice.post(&alice.own("/subscription/resume"), json!({})).await.with(409);
+        shop.hear().await;
+        assert_eq!(stands(&shop.subscription().await), as_stands("pro", "active", true));
+        let _ = backend.post(&alice.own("/subscription/resume"), json!({})).await.ok();
+        shop.hear().await;
+        assert_eq!(stands(&shop.subscription().await), as_stands("pro", "active", false));
+    }
+
     async fn cancelled_at_once_it_is_over_and_its_credits_stay(shop: &Shop) {
         shop.subscribe("pro").await;
         let over = shop.app.alice.post("/api/v1/subscriptions/cancel", json!({"at_period_end": false})).await.ok();
