@@ -8,6 +8,7 @@ use super::store::{self, By};
 use crate::app::App;
 use crate::auth::grants::UserRef;
 use crate::http::ApiError;
+use crate::http::facts::fresh_id;
 use crate::plans::{Pack, Version};
 use crate::stripe::object::{self, CREDITS, CheckoutSession, PAYMENT, PLAN_VERSION, PaymentIntent, USER_ID};
 use crate::stripe::{CallError, Client};
@@ -55,7 +56,7 @@ pub fn key_of(what: &str, cause: &str) -> String {
 pub fn cause(caller: &str, key: Option<String>) -> String {
     match key {
         Some(key) => format!("request:{caller}:{key}"),
-        None => format!("request:{}", uuid::Uuid::now_v7()),
+        None => format!("request:{}", fresh_id()),
     }
 }
 

@@ -209,7 +209,7 @@ shops! {
             let of = shop.subscription().await;
             assert_eq!((shop.balance().await, stands(&of)), (json!(10_000), as_stands("pro", "active", false)), "{month}");
             let item = &shop.stripe.object(&sub)["items"]["data"][0];
-            let at = |field: &str| item[field].as_i64().map(|s| chrono(s));
+            let at = |field: &str| item[field].as_i64().map(chrono);
             assert_eq!(of["current_period_start"].as_str().map(str::to_owned), at("current_period_start"), "{month}");
             assert_eq!(of["current_period_end"].as_str().map(str::to_owned), at("current_period_end"), "{month}");
         }
