@@ -5,7 +5,7 @@
 //! money received, and for nothing else; money that goes back takes its credits back.
 //!
 //! Reading order: [`model`], [`edits`] (facts), [`store`], [`settle`] (facts to ledger), [`start`] (asking Stripe),
-//! [`urls`], [`view`], [`api`].
+//! [`urls`], [`view`], [`api`]; then [`top_up`] (buying when few credits are left), [`top_up_rows`], [`top_up_api`].
 
 pub mod api;
 pub mod edits;
@@ -13,6 +13,9 @@ pub mod model;
 pub mod settle;
 pub mod start;
 pub mod store;
+pub mod top_up;
+pub mod top_up_api;
+pub mod top_up_rows;
 pub mod urls;
 pub mod view;
 
