@@ -164,7 +164,11 @@ async fn ask(app: &App, stripe: &Client, user: &UserRef, of: &Payment) -> Result
         Ok(made) => heard(app, of, &made).await,
         Err(CallError::Declined { message, .. }) => end(app, of, End::Failed(&message)).await,
         Err(CallError::Unavailable(error)) => {
-            tracing::warn!(payment = of.id, error, "Stripe does not answer about a top-up; it is asked again");
+            tracing::warn!(
+                payment = of.id,
+                error,
+                "Stripe does not answer about a top-up; it is asked again"
+            );
             Ok(())
         }
         // It says so again under this key. Another one is used only once Stripe is seen to know of no payment.

@@ -41,7 +41,8 @@ async fn stands(shop: &Shop) -> Value {
 }
 
 async fn spend(shop: &Shop, amount: i64) {
-    shop.app.alice.post(&shop.app.alice.own("/credits/consume"), json!({"amount": amount})).await.ok();
+    let _ =
+        shop.app.alice.post(&shop.app.alice.own("/credits/consume"), json!({"amount": amount})).await.ok();
 }
 
 /// The top-ups of alice's, the last one first.
@@ -52,12 +53,16 @@ async fn top_ups(shop: &Shop) -> Vec<Value> {
 
 /// How many charges of a pack were paid.
 fn charges(shop: &Shop) -> usize {
-    shop.stripe.objects("charge").iter().filter(|charge| charge["paid"] == true && charge["amount"] == 1000).count()
+    shop.stripe
+        .objects("charge")
+        .iter()
+        .filter(|charge| charge["paid"] == true && charge["amount"] == 1000)
+        .count()
 }
 
 /// Lets a minute pass, and does what is due then.
 async fn minute(shop: &Shop) {
-    shop.app.clock.advance(Duration::from_secs(61));
+    shop.pass(Duration::from_secs(61));
     shop.app.sweep().await;
 }
 
@@ -118,10 +123,10 @@ shops! {
         settled(shop, 1).await;
         shop.app.sweep().await;
         assert_eq!((shop.balance().await, charges(shop)), (json!(5500), 1), "5500 are too few, but it was just now");
-        shop.app.clock.advance(Duration::from_secs(59));
+        shop.pass(Duration::from_secs(59));
         shop.app.sweep().await;
         assert_eq!(charges(shop), 1);
-        shop.app.clock.advance(Duration::from_secs(1));
+        shop.pass(Duration::from_secs(1));
         settled(shop, 2).await;
         assert_eq!((shop.balance().await, charges(shop)), (json!(10_500), 2));
     }
@@ -135,7 +140,7 @@ shops! {
         settled(shop, 2).await;
         assert_eq!((charges(shop), stands(shop).await["month_spent"].clone()), (2, json!(2000)));
         // Removed and set again it is the same month.
-        shop.app.alice.delete(&path(shop)).await.ok();
+        let _ = shop.app.alice.delete(&path(shop)).await.ok();
         assert_eq!(set(shop, 100_000, 2500).await["month_spent"], 2000);
         minute(shop).await;
         assert_eq!(charges(shop), 2);
@@ -163,10 +168,10 @@ shops! {
             assert_eq!(of["next_attempt_at"], json!(next));
             // Its event says nothing new.
             shop.hear().await;
-            shop.app.clock.advance((hour * pause).saturating_sub(Duration::from_secs(1)));
+            shop.pass((hour * pause).saturating_sub(Duration::from_secs(1)));
             shop.app.sweep().await;
             assert_eq!(top_ups(shop).await.len(), n, "not before its time");
-            shop.app.clock.advance(Duration::from_secs(1));
+            shop.pass(Duration::from_secs(1));
         }
         shop.days(2);
         shop.app.sweep().await;
@@ -179,7 +184,7 @@ shops! {
         settled(shop, 4).await;
         assert_eq!(stands(shop).await["failures"], 1);
         shop.stripe.set_card(&customer, Card::Good);
-        shop.app.clock.advance(hour);
+        shop.pass(hour);
         settled(shop, 5).await;
         let of = stands(shop).await;
         assert_eq!((&of["failures"], &of["failure"], &of["month_spent"]), (&json!(0), &Value::Null, &json!(1000)));
@@ -199,7 +204,7 @@ shops! {
             }
             settled(shop, round).await;
             assert_eq!((charges(shop), shop.balance().await), (round, json!(500 + 5000 * round)));
-            shop.app.clock.advance(Duration::from_secs(60));
+            shop.pass(Duration::from_secs(60));
         }
     }
 
@@ -285,7 +290,7 @@ shops! {
                 let gone = shop.app.alice.delete(&path(shop)).await.data();
                 assert_eq!(gone, json!({"user_id": "auth0|alice", "deleted": true}));
             } else {
-                put(shop, off.clone()).await.ok();
+                let _ = put(shop, off.clone()).await.ok();
             }
             shop.stripe.heal();
             assert_eq!((over(shop).await, charges(shop), shop.balance().await), (json!("canceled"), 0, json!(500)));
@@ -310,11 +315,11 @@ shops! {
     async fn a_hold_and_what_pays_for_some_things_only_do_not_count(shop: &Shop) {
         saved(shop).await;
         let some = json!({"amount": 9000, "source": "promo", "scope": {"models": ["gpt-4"]}});
-        shop.app.backend.post(&shop.app.alice.own("/credits/grants"), some).await.ok();
+        let _ = shop.app.backend.post(&shop.app.alice.own("/credits/grants"), some).await.ok();
         set(shop, 500, 10_000).await;
         shop.app.sweep().await;
         assert_eq!(charges(shop), 0, "500 can be spent");
-        shop.app.alice.post(&shop.app.alice.own("/credits/holds"), json!({"amount": 1})).await.ok();
+        let _ = shop.app.alice.post(&shop.app.alice.own("/credits/holds"), json!({"amount": 1})).await.ok();
         settled(shop, 1).await;
         assert_eq!(charges(shop), 1);
     }
@@ -323,7 +328,7 @@ shops! {
         let alice = &shop.app.alice;
         let good = json!({"threshold": 500, "pack": "small", "monthly_max": 10_000});
         put(shop, good.clone()).await.refuses(409, "ConflictException", "No payment method is saved yet; a payment saves one");
-        alice.get(&path(shop)).await.with(404);
+        let _ = alice.get(&path(shop)).await.with(404);
         saved(shop).await;
         for (change, field) in [
             (json!({"threshold": -1}), "threshold"), (json!({"threshold": 9_000_000_000_001_i64}), "threshold"),
@@ -341,7 +346,7 @@ shops! {
             without.as_object_mut().expect("an object").remove(field);
             assert_eq!(put(shop, without).await.with(400)["detail"][0]["loc"][1], field);
         }
-        alice.get(&path(shop)).await.with(404);
+        let _ = alice.get(&path(shop)).await.with(404);
         // The most there is, and a request that comes again.
         let most = json!({"threshold": 9_000_000_000_000_i64, "pack": "small", "monthly_max": 99_999_999, "enabled": false, "idempotency_key": "t"});
         let first = put(shop, most.clone()).await.ok();
