@@ -15,6 +15,7 @@ use crate::http::input::BODY_ROOM_BYTES;
 use crate::http::{router, server};
 use crate::jobs;
 use crate::live::{Live, listen};
+use crate::payments::top_up;
 use crate::plans;
 use crate::prices::Prices;
 use crate::sessions::store::session_refs;
@@ -65,6 +66,7 @@ pub struct Service {
     finished: Finished,
     jobs: tokio::task::JoinHandle<()>,
     inbox: tokio::task::JoinHandle<()>,
+    top_ups: tokio::task::JoinHandle<()>,
     listening: Option<tokio::task::JoinHandle<()>>,
     following: tokio::task::JoinHandle<()>,
     _claim: Option<File>,
@@ -137,9 +139,10 @@ pub async fn build(config: Config, clock: Clock, metrics: Option<Metrics>) -> Re
     });
     let jobs = tokio::spawn(jobs::run(Arc::clone(&app)));
     let inbox = tokio::spawn(stripe::inbox::run(Arc::clone(&app)));
+    let top_ups = tokio::spawn(top_up::run(Arc::clone(&app)));
     let listening = listen::start(&app.db, &app.live);
     let router = router::router(Arc::clone(&app), routes, &document);
-    Ok(Service { app, router, finished, jobs, inbox, listening, following, _claim: claim })
+    Ok(Service { app, router, finished, jobs, inbox, top_ups, listening, following, _claim: claim })
 }
 
 /// What the writer decides by.
@@ -201,7 +204,7 @@ impl Service {
     /// Serves until `stop` resolves; then stops accepting, answers what was asked, and writes what
     /// was taken. Nothing that was accepted is lost.
     pub async fn serve(self, listener: TcpListener, stop: impl Future<Output = ()>) {
-        let Self { app, router, finished, jobs, inbox, listening, following, _claim } = self;
+        let Self { app, router, finished, jobs, inbox, top_ups, listening, following, _claim } = self;
         let draining = Arc::clone(&app);
         let stop = async move {
             stop.await;
@@ -215,9 +218,11 @@ impl Service {
         }
         jobs.abort();
         inbox.abort();
+        top_ups.abort();
         following.abort();
         let _ = jobs.await;
         let _ = inbox.await;
+        let _ = top_ups.await;
         // The queue closes with the last handle on it; then the writer answers what it has and ends.
         drop(app);
         for lane in finished {

@@ -224,7 +224,9 @@ impl Site {
         user_service::files::sweeper::sweep(&app).await.expect("the sweep of files succeeds");
         user_service::sessions::sweeper::sweep(&app).await.expect("the sweep of sessions succeeds");
         user_service::subscriptions::sweeper::sweep(&app).await.expect("the turn of subscriptions succeeds");
-        sweeper::sweep(&app).await.expect("the sweep of credits succeeds")
+        let expired = sweeper::sweep(&app).await.expect("the sweep of credits succeeds");
+        user_service::payments::top_up::sweep(&app).await.expect("the sweep of top-ups succeeds");
+        expired
     }
 
     /// Sends bytes that no HTTP client would, and gives everything that comes back until the

@@ -44,6 +44,7 @@ CREATE INDEX payments_invoice ON payments (invoice) WHERE invoice IS NOT NULL;
 CREATE INDEX payments_checkout ON payments (checkout) WHERE checkout IS NOT NULL;
 CREATE INDEX payments_subscription ON payments (subscription) WHERE subscription IS NOT NULL;
 CREATE INDEX payments_pending ON payments (user_id, created_at) WHERE status = 'pending';
+CREATE INDEX payments_top_up ON payments (user_id) WHERE kind = 'top_up' AND status IN ('pending', 'failed');
 
 -- The newest that Stripe said of each subscription.
 CREATE TABLE stripe_subscriptions (

@@ -10,6 +10,7 @@ use crate::files::{api as files, direct, serve, upload};
 use crate::http::{ApiError, around, docs};
 use crate::limits::api as limits;
 use crate::payments::api as payments;
+use crate::payments::top_up_api as top_up;
 use crate::plans::api as plans;
 use crate::prices::{api as prices, intake, quotes};
 use crate::sessions::{api as sessions, memory, messages, search};
@@ -100,6 +101,7 @@ pub fn table() -> (Router<Arc<App>>, OpenApi) {
         .routes(routes!(payments::create_portal))
         .routes(routes!(payments::list_payments))
         .routes(routes!(payments::refund_payment))
+        .routes(routes!(top_up::get_auto_top_up, top_up::set_auto_top_up, top_up::delete_auto_top_up))
         .routes(routes!(stripe::take_stripe_event))
         .routes(routes!(stripe::list_stripe_events))
         .routes(routes!(stripe::replay_stripe_event))

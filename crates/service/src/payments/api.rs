@@ -112,7 +112,7 @@ pub struct IntentAnswer {
     credits: kernel::Credits,
 }
 
-fn pack<'a>(app: &'a App, key: &str) -> Result<&'a Pack, ApiError> {
+pub(super) fn pack<'a>(app: &'a App, key: &str) -> Result<&'a Pack, ApiError> {
     let packs = &app.config.catalogue.packs;
     let keys = || packs.iter().map(|pack| pack.key.as_str()).collect::<Vec<_>>().join(", ");
     app.config

@@ -126,6 +126,12 @@ pub fn learn(of: &Payment, facts: &Facts, now: Timestamp) -> Edit {
     ];
     let mut statements = vec![Statement::one(sql, values)];
     statements.extend(facts.bill.as_ref().map(|bill| billed(of, bill)));
+    if of.kind == PaymentKind::TopUp
+        && of.status != PaymentStatus::Succeeded
+        && facts.status == Some(PaymentStatus::Succeeded)
+    {
+        statements.push(super::top_up_rows::worked(of.user));
+    }
     statements.extend(of.subscription.as_deref().or(facts.subscription.as_deref()).map(count));
     Edit::new(of.user, statements)
 }

@@ -109,7 +109,8 @@ async fn write(app: &App, user: &UserRef, edit: Edit) -> Result<(), ApiError> {
     app.writer.execute(Command::Edit(edit)).await.map(drop).map_err(|error| refused(error, &user.auth0_id))
 }
 
-fn metadata(of: &Payment, user: &UserRef) -> Value {
+/// What is written beside Stripe's object, so that what it says is known to be this payment's.
+pub(super) fn metadata(of: &Payment, user: &UserRef) -> Value {
     let mut metadata =
         json!({USER_ID: user.auth0_id.as_str(), PAYMENT: of.name(), CREDITS: of.credits.to_string()});
     if let (PaymentKind::Subscription, Some(version)) = (of.kind, &of.item) {

@@ -287,6 +287,9 @@ both_engines! {
                 let wanted = match route.name.as_str() {
                     // The examples name a transaction, an upload and a payment that are not this user's.
                     "refund_credits" | "complete_upload" | "refund_payment" => 404,
+                    // No card is saved, so there is no automatic top-up.
+                    "set_auto_top_up" => 409,
+                    "get_auto_top_up" | "delete_auto_top_up" => 404,
                     // Open holds have set some of the welcome credits aside.
                     "void_grant" => 409,
                     "download_file" => 302,

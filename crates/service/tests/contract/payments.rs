@@ -3,6 +3,7 @@
 mod events;
 mod life;
 mod shop;
+mod top_up;
 
 use serde_json::{Value, json};
 use shop::{Shop, shops};

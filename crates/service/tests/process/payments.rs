@@ -4,7 +4,7 @@ use crate::{PROGRAM, verify_ledger};
 use serde_json::{Value, json};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 use testkit::process::Place;
 use testkit::stripe::{FakeStripe, Signer, WEBHOOK_SECRET};
 
@@ -52,8 +52,7 @@ impl Buyer {
 }
 
 fn now() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("a time");
-    i64::try_from(since.as_secs()).expect("a second")
+    kernel::Clock::System.now().seconds()
 }
 
 async fn killed_at_any_point_both_sides_say_the_same_afterwards(place: Place) {

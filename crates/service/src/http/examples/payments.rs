@@ -21,6 +21,11 @@ pub(super) fn answer(operation: &str) -> Option<Value> {
             json!({"success": true, "url": "https://billing.stripe.com/p/session/test_1", "return_url": "https://example.com/account"})
         }
         "list_payments" => list("Retrieved 1 payments", payment(0)),
+        "get_auto_top_up" => envelope("Automatic top-up retrieved", top_up()),
+        "set_auto_top_up" => envelope("Automatic top-up set", top_up()),
+        "delete_auto_top_up" => {
+            envelope("Automatic top-up removed", json!({"user_id": "auth0|test123", "deleted": true}))
+        }
         "refund_payment" => envelope("Money was given back", payment(500)),
         "take_stripe_event" => {
             json!({"success": true, "processed": true, "duplicate": false, "event_id": "evt_1", "event_type": "invoice.paid"})
@@ -38,6 +43,12 @@ fn payment(refunded: i64) -> Value {
         "status": "succeeded", "amount_received": 2999, "amount_refunded": refunded, "disputed": false, "credits": 14_995,
         "credits_reclaimed": refunded * 5, "credits_owed": 0, "payment_intent_id": "pi_3PExample", "invoice_id": null, "failure": null,
         "created_at": NOW, "updated_at": NOW})
+}
+
+fn top_up() -> Value {
+    json!({"user_id": "auth0|test123", "enabled": true, "threshold": 500, "pack": "small", "monthly_max": 10_000,
+        "month_spent": 1000, "has_payment_method": true, "failures": 0, "failure": null, "next_attempt_at": null,
+        "updated_at": NOW})
 }
 
 fn event() -> Value {

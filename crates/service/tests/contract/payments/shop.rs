@@ -115,9 +115,13 @@ impl Shop {
 
     /// Moves both clocks on by so many days.
     pub fn days(&self, days: u64) {
-        let seconds = days * 24 * 60 * 60;
-        self.app.clock.advance(Duration::from_secs(seconds));
-        self.stripe.advance_to(self.stripe.now() + i64::try_from(seconds).expect("a span"));
+        self.pass(Duration::from_secs(days * 24 * 60 * 60));
+    }
+
+    /// Moves both clocks on by whole seconds.
+    pub fn pass(&self, time: Duration) {
+        self.app.clock.advance(time);
+        self.stripe.advance_to(self.stripe.now() + i64::try_from(time.as_secs()).expect("a span"));
     }
 
     /// Begins a checkout of alice's, and gives its id.
