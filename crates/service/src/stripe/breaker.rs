@@ -20,7 +20,7 @@ struct State {
 }
 
 impl Breaker {
-    /// Whether a request may go out; while it is open, one goes through each [`OPEN_FOR`].
+    /// Whether a request may go out; while it is open, one goes through each 15 s.
     pub fn allows(&self, now: Timestamp) -> bool {
         let mut state = self.0.lock();
         match state.shut_until {

@@ -23,7 +23,11 @@ pub(super) async fn checkout(
     let user = user.ok_or_else(|| ApplyError::Unclear("it is not known whose checkout it is".to_owned()))?;
     match session.mode.as_str() {
         "payment" => money::bought(app, session, user).await?,
-        "subscription" => subscribed(app, session, user, attempt).await?,
+        // Whatever names a plan or a subscription is no single payment, also where it does not say so.
+        "" if session.subscription.is_none() && !session.metadata.contains_key("plan_type") => {
+            money::bought(app, session, user).await?;
+        }
+        "subscription" | "" => subscribed(app, session, user, attempt).await?,
         _ => return Ok(Outcome::Unhandled),
     }
     Ok(Outcome::Processed)
