@@ -4,7 +4,7 @@
 
 use crate::app::App;
 use crate::writer::WriteError;
-use crate::{credits, files, limits, sessions, subscriptions};
+use crate::{credits, files, limits, payments, sessions, subscriptions};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,6 +20,7 @@ pub async fn run(app: Arc<App>) {
         tokio::time::sleep(EVERY).await;
         log("writing down expiries", credits::sweeper::sweep(&app).await.map(drop));
         log("turning subscriptions", subscriptions::sweeper::sweep(&app).await);
+        log("settling payments", payments::settle::sweep(&app).await);
         log("forgetting idempotency keys", credits::sweeper::forget_keys(&app).await);
         log("sweeping sessions", sessions::sweeper::sweep(&app).await);
         log("sweeping files", files::sweeper::sweep(&app).await);

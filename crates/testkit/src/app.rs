@@ -223,6 +223,7 @@ impl Site {
         let app = app.expect("the service runs");
         user_service::files::sweeper::sweep(&app).await.expect("the sweep of files succeeds");
         user_service::sessions::sweeper::sweep(&app).await.expect("the sweep of sessions succeeds");
+        user_service::payments::settle::sweep(&app).await.expect("payments are settled");
         user_service::subscriptions::sweeper::sweep(&app).await.expect("the turn of subscriptions succeeds");
         let expired = sweeper::sweep(&app).await.expect("the sweep of credits succeeds");
         user_service::payments::top_up::sweep(&app).await.expect("the sweep of top-ups succeeds");

@@ -28,6 +28,7 @@ CREATE TABLE payments (
   refunded       BIGINT NOT NULL DEFAULT 0,
   disputed       BIGINT NOT NULL DEFAULT 0,
   grant_seq      BIGINT,                      -- the grant that it gave
+  back_seq       BIGINT,                     -- the last grant that gave back what had been taken
   granted        BIGINT NOT NULL DEFAULT 0,   -- micro-credits
   reclaimed      BIGINT NOT NULL DEFAULT 0,   -- micro-credits taken back
   reclaiming     BIGINT NOT NULL DEFAULT 0,   -- what it is to become; differs from it while that is being done
@@ -43,6 +44,9 @@ CREATE INDEX payments_intent ON payments (payment_intent) WHERE payment_intent I
 CREATE INDEX payments_invoice ON payments (invoice) WHERE invoice IS NOT NULL;
 CREATE INDEX payments_checkout ON payments (checkout) WHERE checkout IS NOT NULL;
 CREATE INDEX payments_subscription ON payments (subscription) WHERE subscription IS NOT NULL;
+-- What the ledger does not say yet: the condition of `settle::sweep`.
+CREATE INDEX payments_unsettled ON payments (id) WHERE status = 'succeeded' AND (reclaiming <> reclaimed
+  OR (grant_seq IS NULL AND credits > 0 AND received > 0) OR ((refunded > 0 OR disputed > 0) AND reclaimed = 0 AND granted > 0));
 CREATE INDEX payments_pending ON payments (user_id, created_at) WHERE status = 'pending';
 CREATE INDEX payments_top_up ON payments (user_id) WHERE kind = 'top_up' AND status IN ('pending', 'failed');
 

@@ -40,6 +40,14 @@ pub struct Stripe {
     pub api_base: String,
 }
 
+impl PaymentSettings {
+    /// Whether a sum is in the currency of the settings; one that names none is.
+    #[must_use]
+    pub fn is_currency(&self, currency: &str) -> bool {
+        currency.is_empty() || currency.eq_ignore_ascii_case(&self.currency)
+    }
+}
+
 impl Stripe {
     /// Whether the key moves real money.
     #[must_use]

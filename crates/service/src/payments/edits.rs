@@ -125,6 +125,9 @@ pub fn learn(of: &Payment, facts: &Facts, now: Timestamp) -> Edit {
         now.micros().into(),
     ];
     let mut statements = vec![Statement::one(sql, values)];
+    if facts.refunded > 0 || matches!(facts.disputed, Some(Dispute::Open(_))) {
+        statements.push(stop_top_up(of.user, now));
+    }
     statements.extend(facts.bill.as_ref().map(|bill| billed(of, bill)));
     if of.kind == PaymentKind::TopUp
         && of.status != PaymentStatus::Succeeded
@@ -134,6 +137,12 @@ pub fn learn(of: &Payment, facts: &Facts, now: Timestamp) -> Edit {
     }
     statements.extend(of.subscription.as_deref().or(facts.subscription.as_deref()).map(count));
     Edit::new(of.user, statements)
+}
+
+/// Whoever got money back is not charged again by itself.
+fn stop_top_up(user: UserRowId, now: Timestamp) -> Statement {
+    let sql = "UPDATE auto_top_ups SET enabled = 0, failure = 'Money of a payment went back', updated_at = $2 WHERE user_id = $1 AND enabled = 1";
+    Statement::any(sql, vec![user.0.into(), now.micros().into()])
 }
 
 /// Once its credits are given, what a payment pays for stays.
@@ -175,13 +184,14 @@ pub fn reclaiming(of: &Payment, target: Credits, now: Timestamp) -> Edit {
     Edit::new(of.user, vec![Statement::any(sql, values.map(Value::from).to_vec())])
 }
 
-/// Notes that it was done, and what of it is owed.
+/// Notes that it was done, what of it is owed, and which grant gave back.
 #[must_use]
-pub fn reclaimed(of: &Payment, owed: Credits, now: Timestamp) -> Edit {
-    let sql = "UPDATE payments SET reclaimed = reclaiming, owed = owed + $3, updated_at = $4 \
+pub fn reclaimed(of: &Payment, owed: Credits, back: Option<i64>, now: Timestamp) -> Edit {
+    let sql = "UPDATE payments SET reclaimed = reclaiming, owed = owed + $3, updated_at = $4, \
+        back_seq = COALESCE(CAST($5 AS BIGINT), back_seq) \
         WHERE id = $1 AND step = $2 AND reclaiming <> reclaimed";
-    let values = [of.id, of.step, owed.micro(), now.micros()];
-    Edit::new(of.user, vec![Statement::any(sql, values.map(Value::from).to_vec())])
+    let values = vec![of.id.into(), of.step.into(), owed.micro().into(), now.micros().into(), back.into()];
+    Edit::new(of.user, vec![Statement::any(sql, values)])
 }
 
 /// Notes that Stripe broke over it, so that it is asked under another key the next time.

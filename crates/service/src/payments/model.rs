@@ -72,6 +72,8 @@ pub struct Payment {
     pub disputed: i64,
     /// The grant that it gave.
     pub grant: Option<i64>,
+    /// The last grant that gave back what had been taken.
+    pub back: Option<i64>,
     /// What it gave.
     pub granted: Credits,
     /// What of that was taken back.
@@ -134,7 +136,7 @@ macro_rules! payment_columns {
     () => {
         "p.id, p.user_id, p.kind, p.item, p.amount, p.currency, p.credits, p.status, p.payment_intent, p.invoice, p.checkout, \
          p.subscription, p.period_start, p.period_end, p.received, p.refunded, p.disputed, p.grant_seq, p.granted, \
-         p.reclaimed, p.reclaiming, p.step, p.owed, p.asked, p.failure, p.created_at, p.updated_at"
+         p.reclaimed, p.reclaiming, p.step, p.owed, p.asked, p.failure, p.created_at, p.updated_at, p.back_seq"
     };
 }
 pub(super) use payment_columns;
@@ -162,6 +164,7 @@ impl FromRow for Payment {
             refunded: row.int(15)?,
             disputed: row.int(16)?,
             grant: row.optional_int(17)?,
+            back: row.optional_int(27)?,
             granted: credits(18)?,
             reclaimed: credits(19)?,
             reclaiming: credits(20)?,

@@ -18,6 +18,8 @@ use kernel::{Credits, JsonObject, Timestamp};
 
 /// More steps than facts can ask for at once; the next event goes on.
 const STEPS_MAX: usize = 16;
+/// How many payments the job settles in one go.
+const AT_ONCE: i64 = 100;
 
 /// Brings the account in line with what is known of a payment.
 ///
@@ -39,15 +41,31 @@ pub async fn settle(app: &App, id: i64) -> Result<(), WriteError> {
             }
             edits::reclaiming(&of, target, now)
         } else {
-            let owed = step(app, &of).await?;
+            let Step { owed, back } = step(app, &of).await?;
             if owed > Credits::ZERO {
                 tracing::warn!(payment = of.id, %owed, "money went back whose credits were spent; the account owes them");
             }
-            edits::reclaimed(&of, owed, now)
+            edits::reclaimed(&of, owed, back, now)
         };
         app.writer.execute(Command::Edit(edit)).await?;
     }
     Ok(())
+}
+
+/// Settles what was learned while an account was closed and is open again, or what broke off.
+///
+/// # Errors
+/// [`WriteError`]; the next time goes on.
+pub async fn sweep(app: &App) -> Result<(), WriteError> {
+    let mut after = 0;
+    loop {
+        let rows = store::unsettled(&app.db, after, AT_ONCE).await.map_err(unavailable)?;
+        let Some(last) = rows.last() else { return Ok(()) };
+        after = last.id;
+        for of in rows {
+            settle(app, of.id).await?;
+        }
+    }
 }
 
 /// What a failed look-up is to whoever writes.
@@ -112,36 +130,58 @@ async fn grant(app: &App, of: &Payment, issue: Issue) -> Result<i64, WriteError>
     }
 }
 
-/// Takes back, or gives back, what the step says; the answer is what is owed of it.
-async fn step(app: &App, of: &Payment) -> Result<Credits, WriteError> {
+/// What a step came to.
+struct Step {
+    /// What was spent before it could be taken back.
+    owed: Credits,
+    /// The grant that gave back.
+    back: Option<i64>,
+}
+
+/// Takes back, or gives back, what the step says.
+async fn step(app: &App, of: &Payment) -> Result<Step, WriteError> {
     let reference = format!("stripe:payment:{}:{}", of.id, of.step);
     let micro = of.reclaiming.micro() - of.reclaimed.micro();
     if micro < 0 {
-        grant(app, of, issue(of, Credits::from_micro(-micro), reference)).await?;
-        return Ok(Credits::ZERO);
+        let back = grant(app, of, issue(of, Credits::from_micro(-micro), reference)).await?;
+        return Ok(Step { owed: Credits::ZERO, back: Some(back) });
     }
-    let mut amount = Credits::from_micro(micro);
-    loop {
-        let reclaim = Reclaim {
-            grant: of.grant.unwrap_or_default(),
-            amount,
-            reference_id: reference.clone(),
-            note: note(of, "Money given back"),
-        };
-        match app.writer.execute(Command::Ledger(of.user, LedgerCommand::Reclaim(reclaim))).await {
-            Ok(Done::Entry { entry, .. }) => return Ok(owed(&entry)),
-            // The rest was taken back by hand.
-            Err(WriteError::Credits(Rejection::ReclaimExceeds { reclaimable })) => {
-                tracing::warn!(payment = of.id, %amount, %reclaimable, "less can be taken back than money went back");
-                if reclaimable == Credits::ZERO {
-                    return Ok(Credits::ZERO);
-                }
-                amount = reclaimable;
-            }
+    let amount = Credits::from_micro(micro);
+    let (mut taken, mut owed) =
+        take(app, of, of.grant.unwrap_or_default(), amount, reference.clone()).await?;
+    // What was taken before and given back stands in a grant of its own.
+    if let Some(back) = of.back.filter(|_| taken < amount) {
+        let rest = Credits::from_micro(amount.micro() - taken.micro());
+        let more = take(app, of, back, rest, format!("{reference}:back")).await?;
+        taken = Credits::from_micro(taken.micro() + more.0.micro());
+        owed = Credits::from_micro(owed.micro() + more.1.micro());
+    }
+    if taken < amount {
+        // The rest was taken back by hand.
+        tracing::warn!(payment = of.id, %amount, %taken, "less can be taken back than money went back");
+    }
+    Ok(Step { owed, back: None })
+}
+
+/// Takes back what a grant gave, or as much as can be; what was taken, and what of it is owed.
+async fn take(
+    app: &App,
+    of: &Payment,
+    grant: i64,
+    mut amount: Credits,
+    reference_id: String,
+) -> Result<(Credits, Credits), WriteError> {
+    while amount > Credits::ZERO {
+        let (reference_id, note) = (reference_id.clone(), note(of, "Money given back"));
+        let reclaim = LedgerCommand::Reclaim(Reclaim { grant, amount, reference_id, note });
+        match app.writer.execute(Command::Ledger(of.user, reclaim)).await {
+            Ok(Done::Entry { entry, .. }) => return Ok((-entry.amount, owed(&entry))),
+            Err(WriteError::Credits(Rejection::ReclaimExceeds { reclaimable })) => amount = reclaimable,
             Ok(other) => return Err(WriteError::Internal(format!("a reclaim was answered with {other:?}"))),
             Err(error) => return Err(error),
         }
     }
+    Ok((Credits::ZERO, Credits::ZERO))
 }
 
 /// What an entry took from no grant.

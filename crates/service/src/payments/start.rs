@@ -78,6 +78,11 @@ pub async fn begin(app: &App, user: &UserRef, new: &NewPayment) -> Result<Paymen
     let found = store::find(&app.db, By::Cause(&new.cause)).await?;
     let found = found.ok_or_else(|| ApiError::user_not_found(user.auth0_id.as_str()))?;
     let same = (found.kind, found.amount, &found.item) == (new.kind, new.amount, &new.item);
+    if matches!(found.status, PaymentStatus::Succeeded | PaymentStatus::Canceled) {
+        return Err(ApiError::conflict(
+            "The payment of this Idempotency-Key is over; a new one needs another key",
+        ));
+    }
     if same { Ok(found) } else { Err(WriteError::IdempotencyMismatch.into()) }
 }
 

@@ -48,6 +48,19 @@ pub async fn of_subscription(db: &Db, subscription: &str) -> Result<Vec<Payment>
     db.query(select!("WHERE p.subscription = $1 ORDER BY p.id"), vec![subscription.into()]).await
 }
 
+/// Payments of open accounts that the ledger does not follow yet, after that one.
+///
+/// # Errors
+/// [`DbError`].
+pub async fn unsettled(db: &Db, after: i64, limit: i64) -> Result<Vec<Payment>, DbError> {
+    let sql = select!(
+        "JOIN credit_accounts a ON a.user_id = p.user_id WHERE p.id > $1 AND NOT a.closed AND p.status = 'succeeded' \
+         AND (p.reclaiming <> p.reclaimed OR (p.grant_seq IS NULL AND p.credits > 0 AND p.received > 0) \
+         OR ((p.refunded > 0 OR p.disputed > 0) AND p.reclaimed = 0 AND p.granted > 0)) ORDER BY p.id LIMIT $2"
+    );
+    db.query(sql, vec![after.into(), limit.into()]).await
+}
+
 /// Payments that came since then, after that one.
 ///
 /// # Errors

@@ -189,7 +189,7 @@ async fn buy(
     let before = standing(app, user).await?;
     let in_force = before.filter(|of| of.status != SubscriptionStatus::Canceled);
     if let Some(of) = in_force.filter(|of| of.provider == SubscriptionProvider::Stripe) {
-        let same = of.plan == version.plan.key && !of.cancel_at_period_end && of.next_plan_version.is_none();
+        let same = of.plan == version.plan.key && checkout::stays(app, &of).await?;
         if of.cancel_at_period_end {
             // The change takes the cancellation back, which is not everybody's to do.
             let whose = caller.is_plain().then(|| caller.principal.caller());

@@ -69,6 +69,15 @@ pub async fn change(
         )));
     };
     let from = plans::store::version(app, &of.plan_version).await?;
+    if from.plan.duration_days != to.plan.duration_days {
+        let message = "The periods of both plans have different lengths; cancel the present one, and buy the other then";
+        return Err(ApiError::conflict(message));
+    }
+    if told.status == "trialing" {
+        return Err(ApiError::conflict(
+            "The plan is on trial; it can be changed once it is paid for, or cancelled",
+        ));
+    }
     let dearer = to.plan.price_cents > from.plan.price_cents;
     let mut form = json!({
         "items": [{"id": item, "price": price}],
@@ -94,6 +103,16 @@ async fn take_invoice(app: &App, id: Option<&str>) -> Result<(), ApplyError> {
         crate::stripe::apply::paid_invoice(app, &invoice).await?;
     }
     Ok(())
+}
+
+/// Whether a subscription goes on as the plan that it is, as far as Stripe told.
+///
+/// # Errors
+/// 503 where the database does not answer.
+pub async fn stays(app: &App, of: &Subscription) -> Result<bool, ApiError> {
+    let (_, told) = told(app, of).await?;
+    let other = told.plan_version.is_some_and(|version| version != of.plan_version);
+    Ok(!other && !told.cancel_at_period_end && !of.cancel_at_period_end)
 }
 
 /// Ends a subscription: at once, or with its period.

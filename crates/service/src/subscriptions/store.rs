@@ -66,6 +66,16 @@ pub async fn ever_paid(db: &Db, user: UserRowId) -> Result<bool, DbError> {
     Ok(db.find::<i64>(sql, &[user.0.into()]).await?.is_some())
 }
 
+/// Whether Stripe goes on charging the user.
+///
+/// # Errors
+/// [`DbError`].
+pub async fn is_renewed_by_stripe(db: &Db, user: UserRowId) -> Result<bool, DbError> {
+    let sql = "SELECT id FROM subscriptions WHERE user_id = $1 AND provider = 'stripe' AND status <> 'canceled' \
+        AND cancel_at_period_end = 0";
+    Ok(db.find::<i64>(sql, &[user.0.into()]).await?.is_some())
+}
+
 /// Stripe's id of a subscription that stands for one of its.
 ///
 /// # Errors

@@ -7,6 +7,7 @@ use crate::auth::{Principal, Scope};
 use crate::credits::Rejection;
 use crate::http::envelope::{bytes, json_bytes};
 use crate::http::{ApiError, Envelope, Input, json};
+use crate::subscriptions;
 use crate::writer::{Answer, Command, Done, WriteError};
 use axum::extract::State;
 use axum::http::HeaderValue;
@@ -294,6 +295,11 @@ pub struct DeletedUser {
     responses((status = 200, body = Envelope<DeletedUser>, description = "It is gone")),
 )]
 pub async fn delete_user(State(app): State<Arc<App>>, on: CanWriteUser) -> Result<Response, ApiError> {
+    if subscriptions::store::is_renewed_by_stripe(&app.db, on.user.row).await? {
+        return Err(ApiError::conflict(
+            "A plan that is paid through Stripe is in force; it must be cancelled first",
+        ));
+    }
     let user_id = on.user.auth0_id;
     app.writer.execute(Command::Delete(Delete { auth0_id: user_id.clone() })).await?;
     let message = format!("User {user_id} deleted successfully");

@@ -143,6 +143,48 @@ shops! {
         shop.hear().await;
         assert_eq!(shop.balance().await, 5000);
         assert_eq!(shop.payments().await[0]["disputed"], false);
+        // And what is refunded afterwards takes its credits back all the same.
+        shop.stripe.refund_in_dashboard(&pi, 1000);
+        shop.hear().await;
+        assert_eq!(shop.balance().await, 0);
+        let payment = &shop.payments().await[0];
+        assert_eq!((&payment["credits_reclaimed"], &payment["credits_owed"]), (&json!(5000), &json!(0)));
+    }
+
+    async fn whoever_deletes_itself_meanwhile_gets_and_gives_back_later(shop: &Shop) {
+        let alice = &shop.app.alice;
+        let session = shop.checkout(json!({"pack": "small"})).await;
+        shop.stripe.complete_checkout(&session);
+        shop.hear().await;
+        let pi = shop.payments().await[0]["payment_intent_id"].as_str().expect("an id").to_owned();
+        let delete = || alice.request(reqwest::Method::DELETE, &alice.own("")).send();
+        let _ = delete().await.ok();
+        shop.stripe.dispute(&pi);
+        let _ = shop.stripe.deliver_all(&shop.hook()).await;
+        shop.settle().await;
+        alice.ensure().await;
+        shop.app.sweep().await;
+        assert_eq!(shop.balance().await, 0, "the bank took the money back");
+        // A plan that is charged on must be cancelled first.
+        shop.subscribe("pro").await;
+        let why = "A plan that is paid through Stripe is in force; it must be cancelled first";
+        assert_eq!(delete().await.with(409)["message"], why);
+        let _ = alice.post("/api/v1/subscriptions/cancel", json!({})).await.ok();
+        let _ = delete().await.ok();
+    }
+
+    async fn a_key_whose_payment_is_over_begins_nothing(shop: &Shop) {
+        let alice = &shop.app.alice;
+        let body = json!({"amount": 1000, "idempotency_key": "again"});
+        let begun = alice.post("/api/v1/payments/create-intent", body.clone()).await.ok();
+        shop.stripe.pay_intent(begun["payment_intent_id"].as_str().expect("an id"));
+        shop.hear().await;
+        // The answer is forgotten by then, and the payment is not.
+        shop.days(60);
+        shop.app.sweep().await;
+        let over = alice.post("/api/v1/payments/create-intent", body).await;
+        assert!(over.status == 409 || over.status == 200, "{}", over.text());
+        assert_eq!(shop.stripe.objects("payment_intent").len(), 1);
     }
 
     async fn when_stripe_is_down_nothing_is_half_done(shop: &Shop) {

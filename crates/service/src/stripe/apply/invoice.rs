@@ -139,8 +139,7 @@ async fn bill(app: &App, invoice: &Invoice, metadata: &Metadata) -> Result<Bill,
     let main = main.ok_or_else(|| unclear("has no line of a plan"))?;
     let period = main.period.ok_or_else(|| unclear("does not say which period it is for"))?;
     let version = version(app, metadata, main.price()).await?;
-    let credits =
-        if invoice.amount_paid > 0 { given(app, &version, main, lines).await? } else { Credits::ZERO };
+    let credits = if invoice.amount_paid > 0 { given(app, &version, main, invoice)? } else { Credits::ZERO };
     Ok(Bill {
         exact: true,
         plan_version: version.id.clone(),
@@ -152,14 +151,15 @@ async fn bill(app: &App, invoice: &Invoice, metadata: &Metadata) -> Result<Bill,
 }
 
 /// The credits of an invoice: a whole period's, or what lies between two plans for the rest of one.
-async fn given(
-    app: &App,
-    version: &Version,
-    main: &InvoiceLine,
-    lines: &[InvoiceLine],
-) -> Result<Credits, ApplyError> {
+fn given(app: &App, version: &Version, main: &InvoiceLine, invoice: &Invoice) -> Result<Credits, ApplyError> {
+    let (lines, paid, currency) = (&invoice.lines.data, invoice.amount_paid, &invoice.currency);
     if !main.is_proration() {
         return Ok(version.plan.credits());
+    }
+    if !app.config.payments.is_currency(currency) {
+        return Err(ApplyError::Unclear(format!(
+            "a part of a period was paid in {currency}, which says nothing of credits"
+        )));
     }
     let mut micro: i64 = 0;
     for line in lines.iter().filter(|line| line.is_proration()) {
@@ -171,7 +171,9 @@ async fn given(
         let credits = part(of.plan.credits(), line.amount.abs(), of.plan.price_cents).micro();
         micro = micro.saturating_add(if line.amount < 0 { -credits } else { credits });
     }
-    Ok(Credits::from_micro(micro.max(0)))
+    // What was credited for a plan that is not sold any more counts all the same.
+    let most = part(version.plan.credits(), paid, version.plan.price_cents);
+    Ok(Credits::from_micro(micro.max(0)).min(most))
 }
 
 /// Which version of a plan was bought: the one that was written beside the subscription, unless another price is billed.

@@ -90,9 +90,11 @@ pub async fn apply(app: &App, event: &Event, attempt: Attempt) -> Result<Outcome
             money::intent(app, &read(text)?).await
         }
         "charge.refunded" => money::charge_refunded(app, &read(text)?).await,
-        "charge.dispute.created" | "charge.dispute.closed" | "charge.dispute.funds_reinstated" => {
-            money::dispute(app, &read(text)?).await
-        }
+        "charge.dispute.created"
+        | "charge.dispute.updated"
+        | "charge.dispute.funds_withdrawn"
+        | "charge.dispute.closed"
+        | "charge.dispute.funds_reinstated" => money::dispute(app, &read(text)?).await,
         _ => Ok(Outcome::Unhandled),
     }
 }
@@ -121,6 +123,8 @@ pub const HANDLED: &[&str] = &[
     "payment_intent.canceled",
     "charge.refunded",
     "charge.dispute.created",
+    "charge.dispute.updated",
+    "charge.dispute.funds_withdrawn",
     "charge.dispute.closed",
     "charge.dispute.funds_reinstated",
 ];
@@ -143,11 +147,13 @@ async fn owner(
     metadata: Option<&Metadata>,
     customer: Option<&str>,
 ) -> Result<Option<UserRowId>, ApplyError> {
-    let named = metadata.and_then(|all| all.get(USER_ID)).map(String::as_str).or(named);
+    let ours = metadata.and_then(|all| all.get(USER_ID)).map(String::as_str);
+    let named = ours.or(named);
     if let Some(id) = named.and_then(|id| id.parse::<ExternalId>().ok())
         && let Some(user) = users::store::find(&app.db, &id).await?
     {
-        if let Some(customer) = customer {
+        // Anybody can write a reference into a payment link's address; only we write metadata.
+        if let (Some(customer), Some(_)) = (customer, ours) {
             write(app, edits::customer(user.id, customer, app.clock.now())).await?;
         }
         return Ok(Some(user.id));

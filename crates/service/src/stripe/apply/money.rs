@@ -55,12 +55,19 @@ async fn one_off(
     amount: i64,
     currency: String,
 ) -> Result<Payment, ApplyError> {
-    if let Some(of) = named_payment(app, metadata, user).await? {
+    // One that another payment of Stripe's has paid already is not paid by this one.
+    let free = |of: &Payment| of.payment_intent.as_deref().is_none_or(|known| known == stripe_id);
+    if let Some(of) = named_payment(app, metadata, user).await?.filter(free) {
         return Ok(of);
     }
     let said = metadata.get(CREDITS).and_then(|text| credits_of(text));
     let credits = match said {
         Some(credits) => credits,
+        None if !app.config.payments.is_currency(&currency) => {
+            return Err(ApplyError::Unclear(format!(
+                "it was paid in {currency}, and does not say which credits it gives"
+            )));
+        }
         None => worth(&app.config, amount).map_err(ApplyError::Unclear)?,
     };
     let (kind, cause) = (PaymentKind::Credits, format!("stripe:{stripe_id}"));
@@ -112,6 +119,7 @@ async fn of_intent(
 ) -> Result<Option<Payment>, ApplyError> {
     if let Some(user) = user
         && let Some(of) = named_payment(app, &pi.metadata, user).await?
+        && of.payment_intent.as_deref().is_none_or(|known| known == pi.id)
     {
         return Ok((of.kind != PaymentKind::Subscription).then_some(of));
     }

@@ -77,6 +77,11 @@ shops! {
         assert_eq!(stands(&changed["subscription"]), as_stands("enterprise", "active", false));
         shop.hear().await;
         assert_eq!((shop.balance().await, stands(&shop.subscription().await).0), (json!(50_000), "enterprise".to_owned()));
+        // Until then it may be thought better of.
+        for plan in ["enterprise", "pro"] {
+            let _ = alice.post("/api/v1/subscriptions", json!({"plan_type": plan})).await.ok();
+            shop.hear().await;
+        }
         shop.days(22);
         shop.hear().await;
         shop.app.sweep().await;
@@ -162,6 +167,7 @@ shops! {
         shop.subscribe("tried").await;
         assert_eq!((shop.balance().await, stands(&shop.subscription().await)), (json!(0), as_stands("tried", "trialing", false)));
         assert_eq!(shop.app.alice.get("/api/v1/users/me").await.ok()["plan"], "tried");
+        let _ = shop.app.alice.post("/api/v1/subscriptions", json!({"plan_type": "enterprise"})).await.with(409);
         shop.days(8);
         shop.hear().await;
         assert_eq!((shop.balance().await, stands(&shop.subscription().await)), (json!(10_000), as_stands("tried", "active", false)));
