@@ -135,8 +135,8 @@ pub struct Left {
 impl FromRow for Left {
     fn from_row(row: &Row<'_>) -> Result<Self, DbError> {
         let of = Payment::from_row(row)?;
-        let user = user_ref(row, of.user.0, 27)?;
-        Ok(Self { of, user, next_at: row.optional_int(28)?, wanted: row.int(29)? != 0 })
+        let user = user_ref(row, of.user.0, 28)?;
+        Ok(Self { of, user, next_at: row.optional_int(29)?, wanted: row.int(30)? != 0 })
     }
 }
 
