@@ -167,6 +167,14 @@ pub fn count(subscription: &str) -> Statement {
     Statement::any(sql, vec![subscription.into()])
 }
 
+/// Says what it is to give, before that is given: whatever is learned meanwhile, it is given once.
+#[must_use]
+pub fn granting(of: &Payment, credits: Credits, now: Timestamp) -> Edit {
+    let sql = "UPDATE payments SET granted = $2, updated_at = $3 WHERE id = $1 AND grant_seq IS NULL AND granted = 0";
+    let values = [of.id, credits.micro(), now.micros()];
+    Edit::new(of.user, vec![Statement::any(sql, values.map(Value::from).to_vec())])
+}
+
 /// Notes what it gave, once.
 #[must_use]
 pub fn granted(of: &Payment, grant: i64, credits: Credits, now: Timestamp) -> Edit {

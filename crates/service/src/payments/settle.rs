@@ -30,10 +30,13 @@ pub async fn settle(app: &App, id: i64) -> Result<(), WriteError> {
         let Some(of) = store::find(&app.db, By::Id(id)).await.map_err(unavailable)? else { return Ok(()) };
         let now = app.clock.now();
         let edit = if of.grant.is_none() {
-            if of.due() == Credits::ZERO {
+            if of.granted > Credits::ZERO {
+                give(app, &of, now).await?
+            } else if of.due() > Credits::ZERO {
+                edits::granting(&of, of.due(), now)
+            } else {
                 return Ok(());
             }
-            give(app, &of, now).await?
         } else if of.reclaiming == of.reclaimed {
             let target = of.to_reclaim();
             if target == of.reclaimed {
@@ -52,18 +55,19 @@ pub async fn settle(app: &App, id: i64) -> Result<(), WriteError> {
     Ok(())
 }
 
-/// Settles what was learned while an account was closed and is open again, or what broke off.
+/// Settles what was learned while an account was closed and is open again, or what broke off; one that cannot be
+/// settled does not hold up the others.
 ///
 /// # Errors
-/// [`WriteError`]; the next time goes on.
+/// The last of them, for the log.
 pub async fn sweep(app: &App) -> Result<(), WriteError> {
-    let mut after = 0;
+    let (mut after, mut failed) = (0, None);
     loop {
         let rows = store::unsettled(&app.db, after, AT_ONCE).await.map_err(unavailable)?;
-        let Some(last) = rows.last() else { return Ok(()) };
+        let Some(last) = rows.last() else { return failed.map_or(Ok(()), Err) };
         after = last.id;
         for of in rows {
-            settle(app, of.id).await?;
+            failed = settle(app, of.id).await.err().or(failed);
         }
     }
 }
@@ -79,16 +83,11 @@ pub fn unavailable(error: DbError) -> WriteError {
 
 /// Gives the credits of the money that came.
 async fn give(app: &App, of: &Payment, now: Timestamp) -> Result<crate::writer::Edit, WriteError> {
-    let credits = of.due();
-    let mut issue = issue(of, credits, format!("stripe:payment:{}", of.id));
+    let mut issue = issue(of, of.granted, format!("stripe:payment:{}", of.id));
     if of.kind == PaymentKind::Subscription {
         let (Some((_, end)), Some(version)) = (of.period, &of.item) else {
             return Err(WriteError::Internal(format!("payment {} does not say what it pays for", of.id)));
         };
-        // What was paid for is over: there is nothing to use any more.
-        if end <= now {
-            return Ok(edits::granted(of, 0, Credits::ZERO, now));
-        }
         let version = plans::store::version(app, version).await.map_err(unavailable)?;
         issue.kind = EntryKind::Grant;
         issue.source = Source::Plan;
@@ -96,8 +95,12 @@ async fn give(app: &App, of: &Payment, now: Timestamp) -> Result<crate::writer::
         issue.rollover = version.plan.rollover;
         issue.note.description = Some(format!("Plan {}", version.plan.name));
     }
-    let grant = grant(app, of, issue).await?;
-    Ok(edits::granted(of, grant, credits, now))
+    match grant(app, of, issue).await {
+        Ok(grant) => Ok(edits::granted(of, grant, of.granted, now)),
+        // What was paid for is over before it was given: there is nothing to use any more.
+        Err(WriteError::Credits(Rejection::BadPeriod)) => Ok(edits::granted(of, 0, Credits::ZERO, now)),
+        Err(error) => Err(error),
+    }
 }
 
 fn issue(of: &Payment, amount: Credits, reference_id: String) -> Issue {

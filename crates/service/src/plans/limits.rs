@@ -4,6 +4,7 @@ use super::Plan;
 use super::store;
 use crate::app::App;
 use crate::charges::canonical;
+use crate::credits::Rejection;
 use crate::credits::ledger::LedgerCommand;
 use crate::limits::model::{Dimension, Limit};
 use crate::limits::{PLAN_PREFIX, parse_list};
@@ -18,7 +19,11 @@ use kernel::UserRowId;
 pub async fn apply(app: &App, user: UserRowId) -> Result<(), WriteError> {
     let version = store::of_user(app, user).await.map_err(unavailable)?;
     let limits = version.map_or_else(Vec::new, |version| of(app, &version.plan));
-    app.writer.execute(Command::Ledger(user, LedgerCommand::SetPlanLimits(limits.into()))).await.map(drop)
+    match app.writer.execute(Command::Ledger(user, LedgerCommand::SetPlanLimits(limits.into()))).await {
+        // Whoever is deleted spends nothing.
+        Ok(_) | Err(WriteError::Credits(Rejection::UnknownAccount)) => Ok(()),
+        Err(error) => Err(error),
+    }
 }
 
 fn of(app: &App, plan: &Plan) -> Vec<Limit> {

@@ -121,11 +121,25 @@ pub fn cause(id: &str) -> String {
     format!("stripe:{id}")
 }
 
+/// How often it is computed anew where something else was written meanwhile.
+const TRIES_MAX: usize = 5;
+
 /// Makes the subscription say what the facts say.
 ///
 /// # Errors
 /// [`WriteError`]; whatever comes next does it again.
 pub async fn project(app: &App, id: &str) -> Result<(), WriteError> {
+    for _ in 0..TRIES_MAX {
+        match project_once(app, id).await {
+            // More was learned meanwhile, or another subscription began.
+            Err(WriteError::Refused(_)) => {}
+            done => return done,
+        }
+    }
+    Err(WriteError::Unavailable(format!("the subscription {id} changes all the time")))
+}
+
+async fn project_once(app: &App, id: &str) -> Result<(), WriteError> {
     let unavailable = crate::payments::settle::unavailable;
     let Some(told) = told(app, id).await.map_err(unavailable)? else { return Ok(()) };
     let payments = of_subscription(&app.db, id).await.map_err(unavailable)?;
@@ -133,17 +147,12 @@ pub async fn project(app: &App, id: &str) -> Result<(), WriteError> {
     let Some(standing) = standing(&told, &payments, app.config.payments.grace, now) else { return Ok(()) };
     let version = crate::plans::store::version(app, &standing.plan_version).await.map_err(unavailable)?;
     let found = store::begun_by(&app.db, &cause(id)).await.map_err(unavailable)?;
-    let write = |edit| app.writer.execute(Command::Edit(edit));
-    let done = match found {
-        Some(row) => write(edits::stand(row, told.user, &version.plan.key, &standing, now)).await,
-        None => write(edits::begin_standing(told.user, &cause(id), &version.plan.key, &standing, now)).await,
+    let edit = match found {
+        Some(row) => edits::stand(row, told.user, &version.plan.key, &standing, now),
+        None => edits::begin_standing(told.user, &cause(id), &version.plan.key, &standing, now),
     };
-    match done {
-        Ok(_) => crate::plans::limits::apply(app, told.user).await,
-        // More was learned meanwhile, and whoever learned it computes it anew.
-        Err(WriteError::Refused(_)) => Ok(()),
-        Err(error) => Err(error),
-    }
+    app.writer.execute(Command::Edit(edit)).await?;
+    crate::plans::limits::apply(app, told.user).await
 }
 
 /// What the facts come to; nothing as long as nothing was paid and nothing may be tried.

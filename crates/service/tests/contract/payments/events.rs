@@ -1,6 +1,7 @@
 //! Events of Stripe: signed, once for ever, in any order.
 
 use super::shop::{Shop, shops};
+use futures_util::stream::{self, StreamExt as _};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use testkit::stripe::{FakeEvent, Signer, WEBHOOK_SECRET, post};
@@ -170,10 +171,10 @@ async fn seen(app: &TestApp, user: &str) -> Value {
     json!({"subscription": subscription, "payments": payments, "balance": balance, "plan": plan})
 }
 
-/// Tells that many of the events of a life in every order, each order to a user of its own.
-async fn lives(engine: Engine, count: usize) {
+/// Tells of a life in each of these orders, each to a user of its own, so many events at once.
+async fn lives(engine: Engine, orders: Vec<Vec<usize>>, at_once: usize) {
     let shop = Shop::open(engine).await;
-    let orders = orders(count);
+    let count = orders[0].len();
     let name = |n: usize| format!("auth0|life{n}");
     for chunk in (0..orders.len()).collect::<Vec<_>>().chunks(16) {
         let begun = chunk.iter().map(|n| {
@@ -215,17 +216,17 @@ async fn lives(engine: Engine, count: usize) {
         let told = chunk.iter().map(|(n, order)| {
             let six = six(&by_customer[&users[&name(*n)]]);
             let hook = shop.hook();
-            async move {
-                for (place, at) in order.iter().enumerate() {
-                    // One of them comes twice.
-                    for _ in 0..1 + usize::from(place == n % count) {
-                        let body = six[*at].body();
-                        let header = Signer::header(&body, &[WEBHOOK_SECRET], now);
-                        let (status, answer) = post(&hook, body, &header).await;
-                        assert_eq!(status, 200, "{answer}");
-                    }
-                }
-            }
+            let told = order.iter().enumerate().flat_map(move |(place, at)| {
+                // One of them comes twice.
+                let times = 1 + usize::from(place == n % count);
+                std::iter::repeat_n((six[*at].body(), hook.clone()), times)
+            });
+            let told = told.map(async |(body, hook)| {
+                let header = Signer::header(&body, &[WEBHOOK_SECRET], now);
+                let (status, answer) = post(&hook, body, &header).await;
+                assert_eq!(status, 200, "{answer}");
+            });
+            stream::iter(told).buffered(at_once).for_each(async |()| {})
         });
         futures_util::future::join_all(told).await;
     }
@@ -242,12 +243,22 @@ async fn lives(engine: Engine, count: usize) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_order_of_a_life_ends_the_same_on_sqlite() {
-    lives(Engine::Sqlite, 6).await;
+    lives(Engine::Sqlite, orders(6), 1).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_order_of_a_life_ends_the_same_on_postgres() {
-    lives(Engine::Postgres, 5).await;
+    lives(Engine::Postgres, orders(5), 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_life_that_is_told_all_at_once_ends_the_same_on_sqlite() {
+    lives(Engine::Sqlite, vec![(0..6).collect(); 48], 6).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_life_that_is_told_all_at_once_ends_the_same_on_postgres() {
+    lives(Engine::Postgres, vec![(0..6).collect(); 48], 6).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
