@@ -11,7 +11,6 @@ use crate::app::App;
 use crate::credits::Rejection;
 use crate::credits::ledger::{Issue, LedgerCommand, Note, Reclaim};
 use crate::credits::model::{EntryKind, Origin, Source};
-use crate::db::DbError;
 use crate::plans;
 use crate::writer::{Command, Done, WriteError};
 use kernel::{Credits, JsonObject, Timestamp};
@@ -27,7 +26,7 @@ const AT_ONCE: i64 = 100;
 /// [`WriteError`]; what was begun is finished the next time.
 pub async fn settle(app: &App, id: i64) -> Result<(), WriteError> {
     for _ in 0..STEPS_MAX {
-        let Some(of) = store::find(&app.db, By::Id(id)).await.map_err(unavailable)? else { return Ok(()) };
+        let Some(of) = store::find(&app.db, By::Id(id)).await? else { return Ok(()) };
         let now = app.clock.now();
         let edit = if of.grant.is_none() {
             if of.granted > Credits::ZERO {
@@ -63,21 +62,12 @@ pub async fn settle(app: &App, id: i64) -> Result<(), WriteError> {
 pub async fn sweep(app: &App) -> Result<(), WriteError> {
     let (mut after, mut failed) = (0, None);
     loop {
-        let rows = store::unsettled(&app.db, after, AT_ONCE).await.map_err(unavailable)?;
+        let rows = store::unsettled(&app.db, after, AT_ONCE).await?;
         let Some(last) = rows.last() else { return failed.map_or(Ok(()), Err) };
         after = last.id;
         for of in rows {
             failed = settle(app, of.id).await.err().or(failed);
         }
-    }
-}
-
-/// What a failed look-up is to whoever writes.
-#[must_use]
-pub fn unavailable(error: DbError) -> WriteError {
-    match error {
-        DbError::Internal(why) => WriteError::Internal(why),
-        other => WriteError::Unavailable(other.to_string()),
     }
 }
 
@@ -88,7 +78,7 @@ async fn give(app: &App, of: &Payment, now: Timestamp) -> Result<crate::writer::
         let (Some((_, end)), Some(version)) = (of.period, &of.item) else {
             return Err(WriteError::Internal(format!("payment {} does not say what it pays for", of.id)));
         };
-        let version = plans::store::version(app, version).await.map_err(unavailable)?;
+        let version = plans::store::version(app, version).await?;
         issue.kind = EntryKind::Grant;
         issue.source = Source::Plan;
         issue.expires_at = Some(end);

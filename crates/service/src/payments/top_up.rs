@@ -6,7 +6,6 @@
 
 use super::edits::{self, NewPayment};
 use super::model::{Payment, PaymentKind};
-use super::settle::unavailable;
 use super::start::{key_of, metadata};
 use super::store::{self, By};
 use super::top_up_rows::{self as rows, Due, End, Left};
@@ -48,7 +47,7 @@ pub async fn sweep(app: &App) -> Result<(), WriteError> {
     let Some(stripe) = &app.stripe else { return Ok(()) };
     let (mut after, mut failed) = (0, None);
     loop {
-        let left = rows::left(&app.db, app.clock.now(), after, AT_ONCE).await.map_err(unavailable)?;
+        let left = rows::left(&app.db, app.clock.now(), after, AT_ONCE).await?;
         let Some(last) = left.last() else { break };
         after = last.of.id;
         let done = stream::iter(left).map(|left| go_on(app, stripe, left)).buffer_unordered(TURNS);
@@ -56,7 +55,7 @@ pub async fn sweep(app: &App) -> Result<(), WriteError> {
     }
     after = 0;
     loop {
-        let due = rows::due(&app.db, app.clock.now(), after, AT_ONCE).await.map_err(unavailable)?;
+        let due = rows::due(&app.db, app.clock.now(), after, AT_ONCE).await?;
         let Some(last) = due.last() else { break };
         after = last.of.user.0;
         let done = stream::iter(due).map(|due| buy(app, stripe, due)).buffer_unordered(TURNS);
@@ -82,7 +81,7 @@ async fn buy(app: &App, stripe: &Client, Due { of, user }: Due) -> Result<(), Wr
     if of.spent(now) + pack.price_cents > of.monthly_max {
         return Ok(());
     }
-    let account = app.balances.account(of.user).await.map_err(unavailable)?;
+    let account = app.balances.account(of.user).await?;
     if account.is_none_or(|account| account.available(now) >= of.threshold) {
         return Ok(());
     }
@@ -98,7 +97,7 @@ async fn buy(app: &App, stripe: &Client, Due { of, user }: Due) -> Result<(), Wr
     if !write(app, rows::claim(&of, &new, now)).await? {
         return Ok(());
     }
-    match store::find(&app.db, By::Cause(&new.cause)).await.map_err(unavailable)? {
+    match store::find(&app.db, By::Cause(&new.cause)).await? {
         Some(payment) => ask(app, stripe, &user, &payment).await,
         None => Ok(()),
     }
@@ -140,7 +139,7 @@ async fn look(app: &App, stripe: &Client, of: &Payment) -> Result<Option<Payment
         return stripe.get(&path, &json!({})).await.map(Some).map_err(LookError::Call);
     }
     let customer = store::customer(&app.db, of.user).await;
-    let Some(customer) = customer.map_err(|error| LookError::Read(unavailable(error)))? else {
+    let Some(customer) = customer.map_err(|error| LookError::Read(error.into()))? else {
         return Ok(None);
     };
     let all: Vec<PaymentIntent> =
@@ -151,7 +150,7 @@ async fn look(app: &App, stripe: &Client, of: &Payment) -> Result<Option<Payment
 
 /// Charges the card that the user saved.
 async fn ask(app: &App, stripe: &Client, user: &UserRef, of: &Payment) -> Result<(), WriteError> {
-    let customer = store::customer(&app.db, of.user).await.map_err(unavailable)?;
+    let customer = store::customer(&app.db, of.user).await?;
     let Some((customer, method)) = customer.and_then(|known| Some((known.id, known.payment_method?))) else {
         return end(app, of, End::Failed("No payment method is saved")).await;
     };
@@ -188,7 +187,7 @@ async fn heard(app: &App, of: &Payment, said: &PaymentIntent) -> Result<(), Writ
     match apply::intent(app, said).await {
         Ok(_) => Ok(()),
         Err(ApplyError::Write(error)) => Err(error),
-        Err(ApplyError::Read(error)) => Err(unavailable(error)),
+        Err(ApplyError::Read(error)) => Err(error.into()),
         Err(error) => Err(WriteError::Unavailable(error.to_string())),
     }
 }

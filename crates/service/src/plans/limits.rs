@@ -8,7 +8,6 @@ use crate::credits::Rejection;
 use crate::credits::ledger::LedgerCommand;
 use crate::limits::model::{Dimension, Limit};
 use crate::limits::{PLAN_PREFIX, parse_list};
-use crate::payments::settle::unavailable;
 use crate::writer::{Command, WriteError};
 use kernel::UserRowId;
 
@@ -17,7 +16,7 @@ use kernel::UserRowId;
 /// # Errors
 /// [`WriteError`].
 pub async fn apply(app: &App, user: UserRowId) -> Result<(), WriteError> {
-    let version = store::of_user(app, user).await.map_err(unavailable)?;
+    let version = store::of_user(app, user).await?;
     let limits = version.map_or_else(Vec::new, |version| of(app, &version.plan));
     match app.writer.execute(Command::Ledger(user, LedgerCommand::SetPlanLimits(limits.into()))).await {
         // Whoever is deleted spends nothing.

@@ -135,7 +135,7 @@ pub async fn store(app: &App, event: &Event, payload: &str, held: bool) -> Resul
 /// [`WriteError`] where not even that could be noted; the job tries the event again.
 pub async fn take_in(app: &App, id: &str, attempt: i64) -> Result<(), WriteError> {
     let found = app.db.find::<Payload>("SELECT payload FROM stripe_events WHERE id = $1", &[id.into()]).await;
-    let Some(Payload(payload)) = found.map_err(crate::payments::settle::unavailable)? else { return Ok(()) };
+    let Some(Payload(payload)) = found? else { return Ok(()) };
     let done = match serde_json::from_str::<Event>(&payload) {
         Ok(event) => apply::apply(app, &event, Attempt(attempt)).await.map_err(|error| error.to_string()),
         Err(error) => Err(format!("the event cannot be read: {error}")),
@@ -201,8 +201,7 @@ pub async fn sweep(app: &App) -> Result<(), WriteError> {
     );
     loop {
         let values = vec![app.clock.now().micros().into(), AT_ONCE.into()];
-        let due: Vec<Stored> =
-            app.db.query(sql, values).await.map_err(crate::payments::settle::unavailable)?;
+        let due: Vec<Stored> = app.db.query(sql, values).await?;
         let last = due.len() < usize::try_from(AT_ONCE).unwrap_or(usize::MAX);
         for of in due {
             if claim(app, &of).await? {
@@ -241,7 +240,7 @@ pub async fn replay(app: &App, id: &str) -> Result<bool, WriteError> {
         Err(WriteError::Refused(_)) => return Ok(false),
         Err(error) => return Err(error),
     }
-    if let Some(of) = find(&app.db, id).await.map_err(crate::payments::settle::unavailable)?
+    if let Some(of) = find(&app.db, id).await?
         && claim(app, &of).await?
     {
         take_in(app, id, of.attempts + 1).await?;

@@ -82,7 +82,7 @@ fn period(anchor: Timestamp, version: &Version, ends_at: Option<Timestamp>, now:
 pub async fn turn(app: &App, mut of: Subscription) -> Result<(), WriteError> {
     let now = app.clock.now();
     if of.provider == SubscriptionProvider::Stripe {
-        let id = store::stripe_id(&app.db, of.id).await.map_err(crate::payments::settle::unavailable)?;
+        let id = store::stripe_id(&app.db, of.id).await?;
         return match id {
             Some(id) => stripe::project(app, &id).await,
             None => Err(WriteError::Internal(format!("subscription {} does not name Stripe's", of.id))),
@@ -94,7 +94,7 @@ pub async fn turn(app: &App, mut of: Subscription) -> Result<(), WriteError> {
             return plans::limits::apply(app, of.user).await;
         }
         if let Some(next) = &of.next_plan_version {
-            let version = version(app, next).await?;
+            let version = plans::store::version(app, next).await?;
             let next = Begin {
                 user: of.user,
                 version: &version,
@@ -107,7 +107,7 @@ pub async fn turn(app: &App, mut of: Subscription) -> Result<(), WriteError> {
             };
             return unless_done(begin(app, next).await);
         }
-        let version = version(app, &of.plan_version).await?;
+        let version = plans::store::version(app, &of.plan_version).await?;
         let next = period(of.anchor, &version, of.ends_at, now);
         match app.writer.execute(Command::Edit(edits::renew(&of, next, now))).await {
             Ok(_) => (of.period, of.due_at) = (next, Timestamp::default()),
@@ -117,18 +117,11 @@ pub async fn turn(app: &App, mut of: Subscription) -> Result<(), WriteError> {
         }
     }
     if !of.has_given() {
-        let version = version(app, &of.plan_version).await?;
+        let version = plans::store::version(app, &of.plan_version).await?;
         plans::limits::apply(app, of.user).await?;
         give(app, &of, &version).await?;
     }
     Ok(())
-}
-
-async fn version(app: &App, id: &str) -> Result<std::sync::Arc<Version>, WriteError> {
-    plans::store::version(app, id).await.map_err(|error| match error {
-        DbError::Internal(why) => WriteError::Internal(why),
-        other => WriteError::Unavailable(other.to_string()),
-    })
 }
 
 /// Another process may have done the same a moment ago.

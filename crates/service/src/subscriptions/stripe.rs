@@ -140,13 +140,12 @@ pub async fn project(app: &App, id: &str) -> Result<(), WriteError> {
 }
 
 async fn project_once(app: &App, id: &str) -> Result<(), WriteError> {
-    let unavailable = crate::payments::settle::unavailable;
-    let Some(told) = told(app, id).await.map_err(unavailable)? else { return Ok(()) };
-    let payments = of_subscription(&app.db, id).await.map_err(unavailable)?;
+    let Some(told) = told(app, id).await? else { return Ok(()) };
+    let payments = of_subscription(&app.db, id).await?;
     let now = app.clock.now();
     let Some(standing) = standing(&told, &payments, app.config.payments.grace, now) else { return Ok(()) };
-    let version = crate::plans::store::version(app, &standing.plan_version).await.map_err(unavailable)?;
-    let found = store::begun_by(&app.db, &cause(id)).await.map_err(unavailable)?;
+    let version = crate::plans::store::version(app, &standing.plan_version).await?;
+    let found = store::begun_by(&app.db, &cause(id)).await?;
     let edit = match found {
         Some(row) => edits::stand(row, told.user, &version.plan.key, &standing, now),
         None => edits::begin_standing(told.user, &cause(id), &version.plan.key, &standing, now),

@@ -3,6 +3,7 @@
 use super::edit::Edit;
 use crate::credits::hold::Hold;
 use crate::credits::{self, Account, Entry, LedgerCommand};
+use crate::db::DbError;
 use crate::{charges, sessions, usage, users};
 use bytes::Bytes;
 use kernel::{Credits, Timestamp, UserRowId};
@@ -140,6 +141,16 @@ pub enum WriteError {
     /// A bug.
     #[error("{0}")]
     Internal(String),
+}
+
+impl From<DbError> for WriteError {
+    /// What a look-up that failed is to whoever writes by what it says.
+    fn from(error: DbError) -> Self {
+        match error {
+            DbError::Internal(why) => Self::Internal(why),
+            other => Self::Unavailable(other.to_string()),
+        }
+    }
 }
 
 /// Makes the answer's body of what was done. It may run more than once.
