@@ -28,6 +28,7 @@ pub use source::{ConfigError, Origin, Setting};
 pub use value::is_authority;
 pub use value::{AuthProvider, CorsOrigins, Environment, LogFormat};
 
+use crate::http::client_ip::TrustedProxies;
 use kernel::{Credits, Secret};
 use source::Reader;
 use std::{path::PathBuf, time::Duration};
@@ -83,6 +84,8 @@ pub struct Config {
     pub user_service_api_key: Option<Secret>,
     /// `ALLOW_SELF_RECHARGE`, or its default in this environment.
     pub allow_self_recharge: bool,
+    /// `TRUSTED_PROXIES`; none means that nobody's word on the client's address is taken.
+    pub trusted_proxies: TrustedProxies,
     /// `CORS_ORIGINS`, or their default in this environment.
     pub cors_origins: CorsOrigins,
     /// `CORS_ALLOW_CREDENTIALS`; never together with [`CorsOrigins::Any`].
@@ -215,6 +218,9 @@ impl Config {
             user_service_api_key: reader.secret("USER_SERVICE_API_KEY", value::KEY_RULE, value::is_key)?,
             allow_self_recharge: reader
                 .flag_or("ALLOW_SELF_RECHARGE", environment == Environment::Development)?,
+            trusted_proxies: reader
+                .optional("TRUSTED_PROXIES", value::TRUSTED_PROXIES_RULE, TrustedProxies::parse)?
+                .unwrap_or_default(),
             cors_origins,
             cors_allow_credentials: reader.flag_or("CORS_ALLOW_CREDENTIALS", named_origins)?,
             welcome_credits: reader.parse("WELCOME_CREDITS", value::CREDITS_RULE, value::credits)?,

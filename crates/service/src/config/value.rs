@@ -16,6 +16,8 @@ pub(super) const WEB_PAGE_RULE: &str = "be an http(s) address such as https://ex
 pub(super) const AUTH0_DOMAIN_RULE: &str = "be a host name such as example.eu.auth0.com";
 pub(super) const CORS_ORIGINS_RULE: &str =
     "be * or a comma list of origins without a path, such as https://app.example.com";
+pub(super) const TRUSTED_PROXIES_RULE: &str =
+    "be up to 100 addresses or networks such as 10.0.0.0/8 with commas between them";
 pub(super) const LOG_LEVEL_RULE: &str =
     "be trace, debug, info, warn, error or off, or directives such as info,user_service::db=debug";
 

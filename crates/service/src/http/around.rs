@@ -4,6 +4,7 @@
 //! body where there is an error → common headers → one log line and the metrics.
 
 use crate::app::App;
+use crate::http::client_ip::Peer;
 use crate::http::{ApiError, RequestFacts};
 use crate::measure;
 use axum::body::Body;
@@ -35,7 +36,8 @@ struct Asked {
 /// Runs a request.
 pub async fn run(State(app): State<Arc<App>>, mut request: Request<Body>, next: Next) -> Response {
     let started = Instant::now();
-    let facts = RequestFacts::of(request.headers());
+    let peer = request.extensions().get::<Peer>().copied();
+    let facts = RequestFacts::of(request.headers(), peer, &app.config.trusted_proxies);
     let asked = Asked {
         method: request.method().clone(),
         path: request.uri().path().to_owned(),

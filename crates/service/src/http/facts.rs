@@ -1,6 +1,8 @@
 //! What is known of a request beside what it asks for.
 
+use super::client_ip::{Peer, TrustedProxies};
 use axum::http::{HeaderMap, HeaderValue};
+use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
 
 /// The longest request id that is taken from a caller.
@@ -13,15 +15,22 @@ pub struct RequestFacts {
     pub id: Arc<str>,
     /// The kind of principal, once known.
     pub principal: OnceLock<&'static str>,
+    /// The address of the client, behind the proxies that are trusted; nothing where the request came
+    /// by no connection.
+    pub client_ip: Option<IpAddr>,
 }
 
 impl RequestFacts {
-    /// Reads or makes the id.
+    /// Reads or makes the id, and finds the client's address.
     #[must_use]
-    pub fn of(headers: &HeaderMap) -> Arc<Self> {
+    pub fn of(headers: &HeaderMap, peer: Option<Peer>, trusted: &TrustedProxies) -> Arc<Self> {
         let given = headers.get("x-request-id").and_then(request_id);
         let id = given.or_else(|| headers.get("traceparent").and_then(trace_id));
-        Arc::new(Self { id: id.unwrap_or_else(fresh_id), principal: OnceLock::new() })
+        Arc::new(Self {
+            id: id.unwrap_or_else(fresh_id),
+            principal: OnceLock::new(),
+            client_ip: peer.map(|peer| trusted.client(peer, headers)),
+        })
     }
 
     /// The kind of principal for logs.
@@ -61,7 +70,7 @@ mod tests {
     fn id_of(name: &'static str, value: &str) -> Arc<str> {
         let mut headers = HeaderMap::new();
         headers.insert(name, value.parse().expect("a header value"));
-        RequestFacts::of(&headers).id.clone()
+        RequestFacts::of(&headers, None, &TrustedProxies::default()).id.clone()
     }
 
     #[test]

@@ -1,9 +1,10 @@
 //! The face of the service: routes, input, answers, errors, and what happens around each request.
 //!
-//! Reading order: [`router`] (the flat table of routes), [`around`] (request ids, time limit, logs),
+//! Reading order: [`router`] (the flat table of routes), [`around`] (request ids, time limit, logs), [`client_ip`] (who sent it),
 //! [`input`] (bodies and queries), [`many`] and [`object`] (parts of bodies), [`kept`] (keys of long requests), [`page`], [`envelope`], [`error`], [`docs`] (OpenAPI), [`server`].
 
 pub mod around;
+pub mod client_ip;
 pub mod docs;
 pub mod envelope;
 pub mod error;

@@ -1,6 +1,10 @@
 //! Accepting connections, and stopping without losing any.
 
+use crate::http::client_ip::Peer;
 use axum::Router;
+use axum::http::Request;
+use hyper::body::Incoming;
+use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::server::graceful::GracefulShutdown;
@@ -50,8 +54,9 @@ pub async fn serve(
             () = &mut stop => break,
         };
         match accepted {
-            Ok((stream, _)) => {
-                connections.spawn(connection(&builder, &graceful, stream, router.clone()));
+            Ok((stream, peer)) => {
+                let peer = Peer(peer.ip());
+                connections.spawn(connection(&builder, &graceful, stream, peer, router.clone()));
             }
             Err(error) => {
                 tracing::warn!(%error, "a connection was not accepted");
@@ -70,11 +75,16 @@ fn connection(
     builder: &Builder<TokioExecutor>,
     graceful: &GracefulShutdown,
     stream: TcpStream,
+    peer: Peer,
     router: Router,
 ) -> impl Future<Output = ()> + Send + 'static {
     // Answers are small and wanted at once.
     let _ = stream.set_nodelay(true);
-    let service = TowerToHyperService::new(router);
+    let routes = TowerToHyperService::new(router);
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(peer);
+        routes.call(request)
+    });
     let served = builder.serve_connection(TokioIo::new(stream), service).into_owned();
     let watched = graceful.watch(served);
     async move {
