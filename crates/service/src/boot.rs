@@ -201,14 +201,20 @@ pub async fn listen(config: &Config) -> Result<TcpListener, BootError> {
 }
 
 impl Service {
-    /// Serves until `stop` resolves; then stops accepting, answers what was asked, and writes what
-    /// was taken. Nothing that was accepted is lost.
+    /// Serves until `stop` resolves. Then it is `draining`: for `SHUTDOWN_DELAY_SECONDS` it goes on as before,
+    /// so that whoever sends requests here notices; then it stops accepting, answers what was asked, and
+    /// writes what was taken. Nothing that was accepted is lost.
     pub async fn serve(self, listener: TcpListener, stop: impl Future<Output = ()>) {
         let Self { app, router, finished, jobs, inbox, top_ups, listening, following, _claim } = self;
         let draining = Arc::clone(&app);
         let stop = async move {
             stop.await;
             draining.draining.store(true, Ordering::Relaxed);
+            let delay = draining.config.shutdown_delay;
+            if !delay.is_zero() {
+                tokio::time::sleep(delay).await;
+            }
+            tracing::info!("no new connections; answering what was asked");
             // Streams have no end of their own that is worth waiting for.
             draining.live.close();
         };

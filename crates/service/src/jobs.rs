@@ -4,9 +4,9 @@
 
 use crate::app::App;
 use crate::writer::WriteError;
-use crate::{credits, files, limits, payments, sessions, subscriptions};
+use crate::{credits, files, limits, measure, payments, sessions, subscriptions};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How often the jobs run.
 const EVERY: Duration = Duration::from_secs(30);
@@ -14,17 +14,19 @@ const EVERY: Duration = Duration::from_secs(30);
 /// Runs the jobs until the task is aborted.
 pub async fn run(app: Arc<App>) {
     // What a crash left of uploads takes room on the disk, so it goes at once.
-    log("sweeping files", files::sweeper::sweep(&app).await);
+    run_one(&app, "files", "sweeping files", files::sweeper::sweep(&app)).await;
     let mut counters = limits::sweeper::Walk::default();
     loop {
         tokio::time::sleep(EVERY).await;
-        log("writing down expiries", credits::sweeper::sweep(&app).await.map(drop));
-        log("turning subscriptions", subscriptions::sweeper::sweep(&app).await);
-        log("settling payments", payments::settle::sweep(&app).await);
-        log("forgetting idempotency keys", credits::sweeper::forget_keys(&app).await);
-        log("sweeping sessions", sessions::sweeper::sweep(&app).await);
-        log("sweeping files", files::sweeper::sweep(&app).await);
-        log("sweeping counters of limits", counters.sweep(&app).await);
+        let expiries = async { credits::sweeper::sweep(&app).await.map(drop) };
+        run_one(&app, "expiries", "writing down expiries", expiries).await;
+        run_one(&app, "subscriptions", "turning subscriptions", subscriptions::sweeper::sweep(&app)).await;
+        run_one(&app, "payments", "settling payments", payments::settle::sweep(&app)).await;
+        let keys = credits::sweeper::forget_keys(&app);
+        run_one(&app, "idempotency_keys", "forgetting idempotency keys", keys).await;
+        run_one(&app, "sessions", "sweeping sessions", sessions::sweeper::sweep(&app)).await;
+        run_one(&app, "files", "sweeping files", files::sweeper::sweep(&app)).await;
+        run_one(&app, "limit_counters", "sweeping counters of limits", counters.sweep(&app)).await;
         verify(&app);
     }
 }
@@ -38,8 +40,17 @@ fn verify(app: &Arc<App>) {
     }
 }
 
-fn log(job: &str, done: Result<(), WriteError>) {
+/// Runs a job once; `name` is its label in the metrics, `what` its sentence in the log.
+pub async fn run_one(
+    app: &App,
+    name: &'static str,
+    what: &'static str,
+    job: impl Future<Output = Result<(), WriteError>>,
+) {
+    let began = Instant::now();
+    let done = job.await;
+    measure::job(name, began.elapsed(), done.is_ok(), app.clock.now().seconds());
     if let Err(error) = done {
-        tracing::warn!(job, %error, "a job failed; it is tried again");
+        tracing::warn!(job = what, %error, "a job failed; it is tried again");
     }
 }

@@ -87,7 +87,7 @@ async fn serve(config: Config) -> Result<ExitCode, BootError> {
 /// Resolves at the first SIGTERM or ctrl-c; a second one ends the process at once.
 async fn stop_signal() {
     signalled().await;
-    tracing::info!("stopping: no new connections; answering what was asked");
+    tracing::info!("stopping");
     tokio::spawn(async {
         signalled().await;
         std::process::exit(130);

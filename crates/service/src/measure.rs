@@ -1,23 +1,181 @@
 //! The numbers under `/metrics`, each named in one place.
 
+use crate::db::DbError;
+use axum::http::Method;
+use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
-/// A request was answered. The route is its template, so that no user id becomes a label.
-pub fn request(method: &str, route: &str, status: u16, took: Duration) {
-    let labels = [("method", method.to_owned()), ("route", route.to_owned()), ("status", status.to_string())];
+/// Requests that are under way, and the bytes that went in and out. They change with every request, so they are
+/// added up here and told when somebody asks.
+static IN_FLIGHT: AtomicI64 = AtomicI64::new(0);
+static REQUEST_BYTES: AtomicU64 = AtomicU64::new(0);
+static RESPONSE_BYTES: AtomicU64 = AtomicU64::new(0);
+
+/// A request that is under way, until this is dropped: also where its client has gone.
+#[must_use]
+pub struct InFlight(());
+
+/// A request came, with a body of so many bytes, where it said so.
+pub fn asked(body: u64) -> InFlight {
+    IN_FLIGHT.fetch_add(1, Ordering::Relaxed);
+    REQUEST_BYTES.fetch_add(body, Ordering::Relaxed);
+    InFlight(())
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        IN_FLIGHT.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A request was answered, with a body of so many bytes, where that is known. The route is its template, so that no
+/// user id becomes a label; a method that HTTP does not know is `OTHER`, so that no caller makes labels.
+pub fn request(method: &Method, route: &str, status: u16, body: u64, took: Duration) {
+    RESPONSE_BYTES.fetch_add(body, Ordering::Relaxed);
+    let labels =
+        [("method", verb(method).to_owned()), ("route", route.to_owned()), ("status", status.to_string())];
     metrics::counter!("http_requests_total", &labels).increment(1);
     metrics::histogram!("http_request_duration_seconds", "route" => route.to_owned()).record(took);
 }
 
-/// A batch of commands was committed or refused.
-pub fn batch(commands: usize, took: Duration) {
+/// A method as a label.
+#[must_use]
+pub fn verb(method: &Method) -> &'static str {
+    const KNOWN: [&str; 9] = ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "CONNECT", "TRACE"];
+    KNOWN.into_iter().find(|known| *known == method.as_str()).unwrap_or("OTHER")
+}
+
+/// Tells what is added up of requests.
+pub fn traffic() {
+    metrics::gauge!("http_requests_in_flight").set(IN_FLIGHT.load(Ordering::Relaxed) as f64);
+    metrics::counter!("http_request_bytes_total").absolute(REQUEST_BYTES.load(Ordering::Relaxed));
+    metrics::counter!("http_response_bytes_total").absolute(RESPONSE_BYTES.load(Ordering::Relaxed));
+}
+
+/// A batch of commands was committed or refused; its first command had waited so long.
+pub fn batch(commands: usize, waited: Duration, took: Duration) {
     metrics::histogram!("ledger_batch_size").record(commands as f64);
+    metrics::histogram!("ledger_queue_wait_seconds").record(waited);
     metrics::histogram!("ledger_commit_duration_seconds").record(took);
 }
 
+/// A batch was not written as it was: `split` into its commands, decided again under lock (`lock`), or `failed`.
+pub fn batch_trouble(what: &'static str) {
+    metrics::counter!("ledger_batch_troubles_total", "kind" => what).increment(1);
+}
+
+/// Entries were committed, each with its kind and its amount in micro-credits.
+pub fn entries(committed: impl Iterator<Item = (&'static str, i64)>) {
+    // A batch has few kinds, so they are found fastest one after the other.
+    let mut sums: Vec<(&'static str, u64, u64)> = Vec::new();
+    for (kind, amount) in committed {
+        let amount = amount.unsigned_abs();
+        match sums.iter_mut().find(|(of, ..)| *of == kind) {
+            Some((_, count, sum)) => (*count, *sum) = (*count + 1, sum.wrapping_add(amount)),
+            None => sums.push((kind, 1, amount)),
+        }
+    }
+    for (kind, count, sum) in sums {
+        metrics::counter!("ledger_entries_total", "kind" => kind).increment(count);
+        metrics::counter!("ledger_microcredits_total", "kind" => kind).increment(sum);
+    }
+}
+
+/// The database did not do what it was asked.
+pub fn database_error(of: &'static str, error: &DbError) {
+    let kind = match error {
+        DbError::Unavailable(_) => "unavailable",
+        DbError::Conflict(_) => "conflict",
+        // The caller's affair.
+        DbError::Refused(_) => return,
+        DbError::Internal(_) => "internal",
+    };
+    metrics::counter!("database_errors_total", "operation" => of, "kind" => kind).increment(1);
+}
+
+/// The SQLite file: its log, all of its pages, those that are free, and the scans under way.
+pub fn sqlite(wal_bytes: u64, file_bytes: u64, free_bytes: u64, scans: usize) {
+    metrics::gauge!("sqlite_wal_bytes").set(wal_bytes as f64);
+    metrics::gauge!("sqlite_file_bytes").set(file_bytes as f64);
+    metrics::gauge!("sqlite_free_bytes").set(free_bytes as f64);
+    metrics::gauge!("sqlite_scans_running").set(scans as f64);
+}
+
+/// PostgreSQL's pool: connections that are open, that are free, that may be open, and who waits for one.
+pub fn pool(open: usize, idle: usize, max: usize, waiting: usize) {
+    metrics::gauge!("postgres_pool_connections", "state" => "idle").set(idle as f64);
+    metrics::gauge!("postgres_pool_connections", "state" => "busy").set(open.saturating_sub(idle) as f64);
+    metrics::gauge!("postgres_pool_max_connections").set(max as f64);
+    metrics::gauge!("postgres_pool_waiting").set(waiting as f64);
+}
+
+/// Whether something that the service stands on answers.
+pub fn dependency(name: &'static str, up: bool) {
+    metrics::gauge!("dependency_up", "dependency" => name).set(f64::from(u8::from(up)));
+}
+
+/// A job ran to its end, at that second.
+pub fn job(name: &'static str, took: Duration, done: bool, at_seconds: i64) {
+    metrics::counter!("job_runs_total", "job" => name).increment(1);
+    metrics::counter!("job_failures_total", "job" => name).increment(u64::from(!done));
+    metrics::histogram!("job_duration_seconds", "job" => name).record(took);
+    if done {
+        metrics::gauge!("job_last_success_timestamp_seconds", "job" => name).set(at_seconds as f64);
+    }
+}
+
+/// Stripe was asked.
+pub fn stripe_request(outcome: &'static str, took: Duration) {
+    metrics::counter!("stripe_requests_total", "outcome" => outcome).increment(1);
+    metrics::histogram!("stripe_request_duration_seconds").record(took);
+}
+
+/// Whether requests to Stripe fail at once, because it did not answer the last ones.
+pub fn stripe_breaker(open: bool) {
+    metrics::gauge!("stripe_breaker_open").set(f64::from(u8::from(open)));
+}
+
+/// What became of an event of Stripe. Only types that are handled become labels.
+pub fn stripe_event(kind: &str, handled: bool, outcome: &'static str) {
+    let kind = if handled { kind.to_owned() } else { "(other)".to_owned() };
+    metrics::counter!("stripe_events_total", "type" => kind, "outcome" => outcome).increment(1);
+}
+
+/// How many events of Stripe wait to be taken in, and how many seconds the oldest has waited.
+pub fn stripe_inbox(waiting: i64, oldest_seconds: i64) {
+    metrics::gauge!("stripe_inbox_events").set(waiting as f64);
+    metrics::gauge!("stripe_inbox_oldest_seconds").set(oldest_seconds as f64);
+}
+
+/// The object store was asked.
+pub fn object_store(operation: &'static str, outcome: &'static str) {
+    metrics::counter!("object_store_requests_total", "operation" => operation, "outcome" => outcome)
+        .increment(1);
+}
+
+/// A file of so many bytes was stored (`in`) or handed out by the service itself (`out`).
+pub fn file(direction: &'static str, bytes: u64) {
+    metrics::counter!("files_total", "direction" => direction).increment(1);
+    metrics::counter!("file_bytes_total", "direction" => direction).increment(bytes);
+}
+
+/// What runs here.
+pub fn build(version: &'static str, engine: &'static str) {
+    metrics::gauge!("user_service_build_info", "version" => version, "engine" => engine).set(1.0);
+}
+
+/// The runtime: its threads, its tasks, and those that wait for a thread.
+pub fn runtime(workers: usize, tasks: usize, queued: usize) {
+    metrics::gauge!("tokio_workers").set(workers as f64);
+    metrics::gauge!("tokio_alive_tasks").set(tasks as f64);
+    metrics::gauge!("tokio_global_queue_tasks").set(queued as f64);
+}
+
 /// How many commands wait for the writer.
-pub fn queue(waiting: usize) {
+pub fn queue(waiting: usize, max: usize) {
     metrics::gauge!("ledger_queue_commands").set(waiting as f64);
+    metrics::gauge!("ledger_queue_max_commands").set(max as f64);
 }
 
 /// The whole ledger was verified.
@@ -37,21 +195,102 @@ pub fn live_event(kind: &'static str) {
     metrics::counter!("live_events_total", "event" => kind).increment(1);
 }
 
-/// What each number means, for the metrics page.
+/// What each number means, for the metrics page; `docs/monitoring.md` says the same.
 pub fn describe() {
-    use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
+    describe_requests();
+    describe_ledger();
+    describe_engines();
+    describe_neighbours();
+}
+
+fn describe_requests() {
     describe_counter!("http_requests_total", "Requests answered, by method, route and status.");
     describe_histogram!("http_request_duration_seconds", Unit::Seconds, "Time to answer, by route.");
+    describe_gauge!("http_requests_in_flight", "Requests that are not answered yet.");
+    describe_counter!(
+        "http_request_bytes_total",
+        Unit::Bytes,
+        "Bytes of the bodies of requests that said how long they are."
+    );
+    describe_counter!(
+        "http_response_bytes_total",
+        Unit::Bytes,
+        "Bytes of the bodies of answers whose length is known; streams are not."
+    );
+    describe_gauge!("live_streams", "Event streams that are open.");
+    describe_counter!("live_events_total", "Events sent on event streams, by kind.");
+}
+
+fn describe_ledger() {
     describe_histogram!("ledger_batch_size", "Commands committed together.");
     describe_histogram!(
         "ledger_commit_duration_seconds",
         Unit::Seconds,
         "Time to decide and commit a batch."
     );
+    describe_histogram!(
+        "ledger_queue_wait_seconds",
+        Unit::Seconds,
+        "How long the first command of each batch had waited."
+    );
+    describe_counter!(
+        "ledger_batch_troubles_total",
+        "Batches that were split into their commands, decided again under lock, or failed, by kind."
+    );
     describe_gauge!("ledger_queue_commands", "Commands waiting for the writer.");
+    describe_gauge!("ledger_queue_max_commands", "Commands that may wait; beyond, writes are refused.");
+    describe_counter!("ledger_entries_total", "Entries committed, by kind.");
+    describe_counter!(
+        "ledger_microcredits_total",
+        "Micro-credits that committed entries moved, by kind, without sign; whole numbers, so exact."
+    );
     describe_gauge!("ledger_sound", "1 when the last verification found the ledger sound, 0 when not.");
     describe_gauge!("ledger_verified_entries", "Entries that the last verification replayed.");
     describe_gauge!("ledger_verified_timestamp_seconds", Unit::Seconds, "When the last verification ended.");
-    describe_gauge!("live_streams", "Event streams that are open.");
-    describe_counter!("live_events_total", "Events sent on event streams, by kind.");
+}
+
+fn describe_engines() {
+    describe_counter!("database_errors_total", "Reads and writes that failed, by operation and kind.");
+    describe_gauge!("sqlite_wal_bytes", Unit::Bytes, "Size of the log that is not written back yet.");
+    describe_gauge!("sqlite_file_bytes", Unit::Bytes, "Size of the database, free pages included.");
+    describe_gauge!("sqlite_free_bytes", Unit::Bytes, "Size of the database's free pages.");
+    describe_gauge!("sqlite_scans_running", "Scans under way, of at most 4.");
+    describe_gauge!("postgres_pool_connections", "Connections of the pool, by state.");
+    describe_gauge!("postgres_pool_max_connections", "Connections that the pool may have.");
+    describe_gauge!("postgres_pool_waiting", "Tasks waiting for a connection of the pool.");
+    describe_gauge!("tokio_workers", "Threads that run tasks.");
+    describe_gauge!("tokio_alive_tasks", "Tasks that have not ended.");
+    describe_gauge!("tokio_global_queue_tasks", "Tasks waiting for a thread.");
+    describe_gauge!(
+        "user_service_build_info",
+        "Always 1; the labels say which version runs on which engine."
+    );
+}
+
+fn describe_neighbours() {
+    describe_gauge!("dependency_up", "1 while what the service stands on answers, 0 while not.");
+    describe_counter!("job_runs_total", "Runs of a job.");
+    describe_counter!("job_failures_total", "Runs of a job that failed.");
+    describe_histogram!("job_duration_seconds", Unit::Seconds, "Time that a run of a job took.");
+    describe_gauge!(
+        "job_last_success_timestamp_seconds",
+        Unit::Seconds,
+        "When a job last ran without failing."
+    );
+    describe_counter!("stripe_requests_total", "Attempts to ask Stripe, by outcome.");
+    describe_histogram!(
+        "stripe_request_duration_seconds",
+        Unit::Seconds,
+        "Time of an attempt to ask Stripe."
+    );
+    describe_gauge!("stripe_breaker_open", "1 while Stripe is not asked because it did not answer.");
+    describe_counter!("stripe_events_total", "Events of Stripe, by type and what became of them.");
+    describe_gauge!("stripe_inbox_events", "Events of Stripe that wait to be taken in.");
+    describe_gauge!("stripe_inbox_oldest_seconds", Unit::Seconds, "How long the oldest of them has waited.");
+    describe_counter!(
+        "object_store_requests_total",
+        "Requests to the store of files, by operation and outcome."
+    );
+    describe_counter!("files_total", "Files stored and handed out by the service itself, by direction.");
+    describe_counter!("file_bytes_total", Unit::Bytes, "Bytes of those files, by direction.");
 }

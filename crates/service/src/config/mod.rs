@@ -116,6 +116,8 @@ pub struct Config {
     pub request_timeout: Duration,
     /// `UPLOAD_TIMEOUT_SECONDS`.
     pub upload_timeout: Duration,
+    /// `SHUTDOWN_DELAY_SECONDS`.
+    pub shutdown_delay: Duration,
     /// `SHUTDOWN_GRACE_SECONDS`.
     pub shutdown_grace: Duration,
     /// `IDEMPOTENCY_DAYS`.
@@ -236,6 +238,7 @@ impl Config {
             batch_body_limit_bytes: reader.number("BATCH_BODY_LIMIT_BYTES", 1024..=1_073_741_824)?,
             request_timeout: Duration::from_secs(reader.number("REQUEST_TIMEOUT_SECONDS", 1..=3600)?),
             upload_timeout: Duration::from_secs(reader.number("UPLOAD_TIMEOUT_SECONDS", 1..=3600)?),
+            shutdown_delay: Duration::from_secs(reader.number("SHUTDOWN_DELAY_SECONDS", 0..=600)?),
             shutdown_grace: Duration::from_secs(reader.number("SHUTDOWN_GRACE_SECONDS", 0..=3600)?),
             idempotency_life: days(reader.number("IDEMPOTENCY_DAYS", 30..=3650)?),
         })

@@ -58,6 +58,7 @@ fn with_nothing_set_it_is_a_desk_with_sqlite() {
     assert_eq!(config.json_body_limit_bytes, 1 << 20);
     assert_eq!(config.batch_body_limit_bytes, 16 << 20);
     assert_eq!(config.request_timeout, Duration::from_secs(30));
+    assert_eq!(config.shutdown_delay, Duration::ZERO);
     assert_eq!(config.shutdown_grace, Duration::from_secs(30));
     assert_eq!(config.idempotency_life, days(30));
 }
@@ -204,6 +205,7 @@ fn limits_hold_at_both_ends() {
         ("JSON_BODY_LIMIT_BYTES", ["1024", "104857600"], ["1023", "104857601"]),
         ("BATCH_BODY_LIMIT_BYTES", ["1024", "1073741824"], ["1023", "1073741825"]),
         ("REQUEST_TIMEOUT_SECONDS", ["1", "3600"], ["0", "3601"]),
+        ("SHUTDOWN_DELAY_SECONDS", ["0", "600"], ["-1", "601"]),
         ("SHUTDOWN_GRACE_SECONDS", ["0", "3600"], ["-1", "3601"]),
         ("IDEMPOTENCY_DAYS", ["30", "3650"], ["29", "3651"]),
     ] {

@@ -12,6 +12,7 @@ pub mod write;
 
 pub use row::{FromRow, Row, Value, Weigh};
 
+use crate::measure;
 use std::path::PathBuf;
 
 /// How many bytes of callers' texts one page of a list carries, unless a single row has more.
@@ -80,10 +81,10 @@ impl Db {
     /// # Errors
     /// [`DbError`].
     pub async fn query<T: FromRow>(&self, sql: &'static str, values: Vec<Value>) -> Result<Vec<T>, DbError> {
-        match self {
+        noted(match self {
             Self::Sqlite(db) => db.scan(sql, values).await,
             Self::Postgres(db) => db.query(sql, &values).await,
-        }
+        })
     }
 
     /// Runs a query for a page of at most `limit` rows, of which it reads one more; a page ends early
@@ -98,10 +99,10 @@ impl Db {
         limit: i64,
     ) -> Result<Rows<T>, DbError> {
         let rows = Rows::up_to(limit);
-        match self {
+        noted(match self {
             Self::Sqlite(db) => db.page(sql, values, rows).await,
             Self::Postgres(db) => db.page(sql, &values, rows).await,
-        }
+        })
     }
 
     /// Runs a query that reads one row by its key.
@@ -111,10 +112,10 @@ impl Db {
     /// # Errors
     /// [`DbError`].
     pub async fn find<T: FromRow>(&self, sql: &'static str, values: &[Value]) -> Result<Option<T>, DbError> {
-        match self {
+        noted(match self {
             Self::Sqlite(db) => db.point(sql, values),
-            Self::Postgres(db) => Ok(db.query(sql, values).await?.pop()),
-        }
+            Self::Postgres(db) => db.query(sql, values).await.map(|mut found| found.pop()),
+        })
     }
 
     /// Whether the database answers.
@@ -124,6 +125,19 @@ impl Db {
     pub async fn ping(&self) -> Result<(), DbError> {
         self.find::<i64>("SELECT CAST(1 AS BIGINT)", &[]).await.map(|_| ())
     }
+
+    /// Tells the metrics how the engine stands; asks nothing of a server.
+    pub fn observe(&self) {
+        match self {
+            Self::Sqlite(db) => db.observe(),
+            Self::Postgres(db) => db.observe(),
+        }
+    }
+}
+
+/// Counts a read that failed.
+fn noted<T>(read: Result<T, DbError>) -> Result<T, DbError> {
+    read.inspect_err(|error| measure::database_error("read", error))
 }
 
 /// Rows of a page, and whether the list goes on.

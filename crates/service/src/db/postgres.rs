@@ -1,6 +1,7 @@
 //! PostgreSQL: a pool of connections, prepared statements, TLS when the URL asks for it.
 
 use super::{DbError, FromRow, Row, Rows, Value, Weigh};
+use crate::measure;
 use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime};
 use futures_util::TryStreamExt as _;
 use std::future::poll_fn;
@@ -117,6 +118,12 @@ impl Postgres {
             }
         });
         Ok(Line { client, carried })
+    }
+
+    /// Tells the metrics how the pool stands.
+    pub fn observe(&self) {
+        let status = self.pool.status();
+        measure::pool(status.size, status.available, status.max_size, status.waiting);
     }
 
     /// Closes every connection that waits in the pool, because one of them may be within a transaction.

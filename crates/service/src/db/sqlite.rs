@@ -5,8 +5,10 @@
 //! database file; a lock file beside it says so, and the system frees it when the process dies.
 
 use super::{DbError, FromRow, Row, Rows, Value, Weigh};
+use crate::measure;
 use parking_lot::Mutex;
 use rusqlite::{Connection, OpenFlags};
+use std::ffi::OsString;
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -96,6 +98,27 @@ impl Sqlite {
                 Err(DbError::Unavailable(format!("{} cannot be locked: {e}", path.display())))
             }
         }
+    }
+
+    /// Tells the metrics how large the file and its log are.
+    pub fn observe(&self) {
+        let wal = self.inner.path.with_file_name(self.wal_name());
+        let wal_bytes = std::fs::metadata(wal).map_or(0, |about| about.len());
+        let pages = self.with_point_reader(|connection| {
+            let pragma = |name: &str| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
+            let size = pragma("page_size")?;
+            Ok((size * pragma("page_count")?, size * pragma("freelist_count")?))
+        });
+        if let Ok((file, free)) = pages {
+            let scans = SCANNERS - self.inner.scan_permits.available_permits().min(SCANNERS);
+            measure::sqlite(wal_bytes, file.unsigned_abs(), free.unsigned_abs(), scans);
+        }
+    }
+
+    fn wal_name(&self) -> OsString {
+        let mut name = self.inner.path.file_name().unwrap_or_default().to_owned();
+        name.push("-wal");
+        name
     }
 
     /// Reads one row on this thread.

@@ -11,6 +11,7 @@ use super::spool::Spool;
 use super::{edits, store};
 use crate::app::App;
 use crate::http::ApiError;
+use crate::measure;
 use crate::writer::{Answer, Command, Done, Ticket, WriteError};
 use axum::http::StatusCode;
 use bytes::Bytes;
@@ -49,6 +50,7 @@ async fn run(
     respond: impl Fn(&StoredFile) -> Bytes + Clone + Send + Sync + 'static,
 ) -> Result<Answer, ApiError> {
     let Incoming { mut file, auth0_id, spool, ticket } = incoming;
+    let size = spool.size;
     reserve(app, &mut file, &auth0_id).await?;
     match store_bytes(app, &mut file, spool).await {
         Ok(etag) => file.etag = etag,
@@ -69,6 +71,9 @@ async fn run(
         _ => {}
     }
     let answer = answer?;
+    if !answer.replayed {
+        measure::file("in", size);
+    }
     if !answer.replayed && file.staged_until.is_some() {
         // The sweeper does it again when nobody can write there any more.
         let _ = app.files.objects.delete(&staging_key(file.user, &file.file_id)).await;

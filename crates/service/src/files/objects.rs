@@ -11,6 +11,7 @@ use super::kind::Kind;
 use super::name;
 use super::spool::{Spool, Spools};
 use crate::config::{Config, FileStore};
+use crate::measure;
 use kernel::UserRowId;
 use local::Local;
 use s3::S3;
@@ -115,7 +116,7 @@ impl Objects {
     pub async fn begin(&self, key: &str, size: u64, about: &About) -> Result<Option<String>, ObjectError> {
         match self {
             Self::Local(_) => Ok(None),
-            Self::S3(s3) => s3.begin(key, size, about).await,
+            Self::S3(s3) => noted("begin", s3.begin(key, size, about).await),
         }
     }
 
@@ -130,10 +131,11 @@ impl Objects {
         about: &About,
         upload: Option<&str>,
     ) -> Result<String, ObjectError> {
-        match self {
+        let stored = match self {
             Self::Local(local) => local.put(key, file).await,
             Self::S3(s3) => s3.put(key, &file, about, upload).await,
-        }
+        };
+        noted("put", stored)
     }
 
     /// Ends an upload in parts that will not be finished.
@@ -143,7 +145,7 @@ impl Objects {
     pub async fn abort(&self, key: &str, upload: &str) -> Result<(), ObjectError> {
         match self {
             Self::Local(_) => Ok(()),
-            Self::S3(s3) => s3.abort(key, upload).await,
+            Self::S3(s3) => noted("abort", s3.abort(key, upload).await),
         }
     }
 
@@ -156,6 +158,7 @@ impl Objects {
             Self::Local(local) => local.delete(key).await,
             Self::S3(s3) => s3.delete(key).await,
         };
+        let deleted = noted("delete", deleted);
         if deleted == Err(ObjectError::NotFound) { Ok(()) } else { deleted }
     }
 
@@ -164,10 +167,11 @@ impl Objects {
     /// # Errors
     /// [`ObjectError`].
     pub async fn fetch(&self, key: &str, limit: u64, spools: &Spools) -> Result<Spool, ObjectError> {
-        match self {
+        let fetched = match self {
             Self::Local(local) => local.fetch(key, limit, spools).await,
             Self::S3(s3) => s3.fetch(key, limit, spools).await,
-        }
+        };
+        noted("fetch", fetched)
     }
 
     /// Whether the store works.
@@ -175,9 +179,22 @@ impl Objects {
     /// # Errors
     /// [`ObjectError`] when it does not.
     pub async fn check(&self) -> Result<(), ObjectError> {
-        match self {
+        let checked = match self {
             Self::Local(local) => local.check().await,
             Self::S3(s3) => s3.check().await,
-        }
+        };
+        noted("check", checked)
     }
+}
+
+/// Counts what became of a request to the store.
+fn noted<T>(operation: &'static str, done: Result<T, ObjectError>) -> Result<T, ObjectError> {
+    let outcome = match &done {
+        Ok(_) => "done",
+        Err(ObjectError::NotFound) => "not_found",
+        Err(ObjectError::TooLarge) => "too_large",
+        Err(ObjectError::Unavailable(_)) => "unavailable",
+    };
+    measure::object_store(operation, outcome);
+    done
 }

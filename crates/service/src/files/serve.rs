@@ -10,11 +10,12 @@ use super::{keep, name, receive, store};
 use crate::app::App;
 use crate::http::input::{announced, pass_over};
 use crate::http::{ApiError, Query};
+use crate::measure;
 use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::header::{
-    CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, IF_MATCH, IF_NONE_MATCH,
-    IF_RANGE, RANGE,
+    CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG,
+    IF_MATCH, IF_NONE_MATCH, IF_RANGE, RANGE,
 };
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode};
 use axum::response::{IntoResponse as _, Response};
@@ -119,6 +120,10 @@ pub async fn get_local_file(
     match response.status() {
         StatusCode::NOT_FOUND => return Err(not_found(&path)),
         _ => describe(response.headers_mut(), &file, &etag),
+    }
+    if response.status().is_success() {
+        let length = response.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok());
+        measure::file("out", length.and_then(|length| length.parse().ok()).unwrap_or(0));
     }
     Ok(response)
 }

@@ -7,7 +7,7 @@ use crate::app::App;
 use crate::http::client_ip::Peer;
 use crate::http::{ApiError, RequestFacts};
 use crate::measure;
-use axum::body::Body;
+use axum::body::{Body, HttpBody as _};
 use axum::extract::{MatchedPath, State};
 use axum::http::header::{ACCEPT, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode};
@@ -36,6 +36,7 @@ struct Asked {
 /// Runs a request.
 pub async fn run(State(app): State<Arc<App>>, mut request: Request<Body>, next: Next) -> Response {
     let started = Instant::now();
+    let _in_flight = measure::asked(request.body().size_hint().exact().unwrap_or(0));
     let peer = request.extensions().get::<Peer>().copied();
     let facts = RequestFacts::of(request.headers(), peer, &app.config.trusted_proxies);
     let asked = Asked {
@@ -67,7 +68,8 @@ pub async fn run(State(app): State<Arc<App>>, mut request: Request<Body>, next: 
     let took = started.elapsed();
     let route = asked.route.as_ref().map_or("(none)", MatchedPath::as_str);
     let status = response.status().as_u16();
-    measure::request(asked.method.as_str(), route, status, took);
+    let bytes = response.body().size_hint().exact().unwrap_or(0);
+    measure::request(&asked.method, route, status, bytes, took);
     tracing::info!(
         target: "user_service::request",
         request_id = %asked.facts.id,

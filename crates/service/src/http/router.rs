@@ -35,7 +35,7 @@ pub fn table() -> (Router<Arc<App>>, OpenApi) {
         .routes(routes!(ops::get_health))
         .routes(routes!(ops::get_live))
         .routes(routes!(ops::get_ready))
-        .routes(routes!(ops::get_metrics))
+        .routes(routes!(ops::numbers::get_metrics))
         .routes(routes!(ops::noop))
         .routes(routes!(auth::create_dev_token))
         .routes(routes!(auth::get_auth_info))

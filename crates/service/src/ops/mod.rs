@@ -1,14 +1,15 @@
 //! Routes for those who run the service: what it is, how it feels, its numbers, and a request that
 //! does nothing, which is the measure of all others.
 
+pub mod numbers;
+pub mod process;
+
 use crate::app::App;
 use crate::auth::grants::Caller;
 use crate::http::{ApiError, Envelope, Input, json};
-use crate::measure;
 use axum::extract::State;
-use axum::http::header::CONTENT_TYPE;
-use axum::http::{HeaderValue, StatusCode};
-use axum::response::{IntoResponse as _, Response};
+use axum::http::StatusCode;
+use axum::response::Response;
 use kernel::{JsonObject, Timestamp};
 use serde::Serialize;
 use std::sync::Arc;
@@ -194,18 +195,6 @@ pub async fn get_ready(State(app): State<Arc<App>>) -> Response {
     let mut response = json(&Probe { status });
     *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
     response
-}
-
-/// Read the numbers
-///
-/// Prometheus text. 404 with `METRICS_ENABLED=false`.
-#[utoipa::path(get, path = "/metrics", tag = "Service", operation_id = "get_metrics", security(()),
-    responses((status = 200, content_type = "text/plain", body = String, description = "The numbers")))]
-pub async fn get_metrics(State(app): State<Arc<App>>) -> Result<Response, ApiError> {
-    let metrics = app.metrics.as_ref().ok_or_else(|| ApiError::of_status(StatusCode::NOT_FOUND))?;
-    measure::queue(app.writer.waiting());
-    let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
-    Ok(([(CONTENT_TYPE, kind)], metrics.render()).into_response())
 }
 
 /// Do nothing

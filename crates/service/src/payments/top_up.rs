@@ -11,6 +11,7 @@ use super::store::{self, By};
 use super::top_up_rows::{self as rows, Due, End, Left};
 use crate::app::App;
 use crate::auth::grants::UserRef;
+use crate::jobs;
 use crate::stripe::apply::{self, ApplyError};
 use crate::stripe::object::{PAYMENT, PaymentIntent};
 use crate::stripe::{CallError, Client};
@@ -33,9 +34,7 @@ pub const ASKED_MAX: i64 = 3;
 pub async fn run(app: Arc<App>) {
     loop {
         tokio::time::sleep(EVERY).await;
-        if let Err(error) = sweep(&app).await {
-            tracing::warn!(%error, "credits are not topped up; it is tried again");
-        }
+        jobs::run_one(&app, "top_ups", "topping credits up", sweep(&app)).await;
     }
 }
 

@@ -33,6 +33,11 @@ impl Breaker {
         }
     }
 
+    /// Whether requests fail at once.
+    pub fn is_open(&self, now: Timestamp) -> bool {
+        self.0.lock().shut_until.is_some_and(|until| now < until)
+    }
+
     /// Notes that Stripe answered.
     pub fn succeeded(&self) {
         *self.0.lock() = State::default();
@@ -60,7 +65,7 @@ mod tests {
             assert!(breaker.allows(now));
         }
         breaker.failed(now);
-        assert!(!breaker.allows(now));
+        assert!(!breaker.allows(now) && breaker.is_open(now));
         let later = now.plus(OPEN_FOR);
         assert!(breaker.allows(later), "one may try");
         assert!(!breaker.allows(later), "and no second one meanwhile");

@@ -7,11 +7,12 @@
 use super::breaker::Breaker;
 use crate::config::Stripe;
 use crate::http::ApiError;
+use crate::measure;
 use axum::http::StatusCode;
 use kernel::Clock;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use stripe::{IdempotencyKey, RequestStrategy, StripeError};
 use stripe_client_core::{RequestBuilder, StripeMethod};
 
@@ -52,6 +53,18 @@ pub enum CallError {
 }
 
 impl CallError {
+    /// The error as a label.
+    #[must_use]
+    pub const fn word(&self) -> &'static str {
+        match self {
+            Self::Declined { .. } => "declined",
+            Self::NotFound(_) => "not_found",
+            Self::Refused(_) => "refused",
+            Self::Broken(_) => "broken",
+            Self::Unavailable(_) => "unavailable",
+        }
+    }
+
     /// Whether asking again may help.
     #[must_use]
     pub const fn passes(&self) -> bool {
@@ -97,6 +110,12 @@ impl Client {
             .build()
             .map_err(|error| error.to_string())?;
         Ok(Self { inner, breaker: Breaker::default(), clock, live: settings.live() })
+    }
+
+    /// Whether requests fail at once, because Stripe did not answer the last ones.
+    #[must_use]
+    pub fn is_cut_off(&self) -> bool {
+        self.breaker.is_open(self.clock.now())
     }
 
     /// Changes something, once per `cause`.
@@ -165,7 +184,12 @@ impl Client {
             if !self.breaker.allows(self.clock.now()) {
                 return Err(CallError::Unavailable("it did not answer the last requests".to_owned()));
             }
+            let began = Instant::now();
             let answer = self.attempt(method, path, params, cause).await;
+            measure::stripe_request(
+                answer.as_ref().map_or_else(CallError::word, |_| "done"),
+                began.elapsed(),
+            );
             match &answer {
                 Err(error) if error.passes() => self.breaker.failed(self.clock.now()),
                 _ => self.breaker.succeeded(),

@@ -9,6 +9,7 @@ use super::object::Event;
 use crate::app::App;
 use crate::db::{Db, DbError, FromRow, Row, Rows, Value, Weigh};
 use crate::writer::{Command, Counter, Edit, Statement, WriteError};
+use crate::{jobs, measure};
 use kernel::{Timestamp, UserRowId};
 use std::sync::Arc;
 use std::time::Duration;
@@ -123,7 +124,10 @@ pub async fn store(app: &App, event: &Event, payload: &str, held: bool) -> Resul
         statements: vec![Statement::one(sql, values)],
     };
     match app.writer.execute(Command::Edit(edit)).await {
-        Ok(_) => Ok(true),
+        Ok(_) => {
+            measure::stripe_event(&event.kind, handled, if handled { "received" } else { "unhandled" });
+            Ok(true)
+        }
         Err(WriteError::Refused(_)) => Ok(false),
         Err(error) => Err(error),
     }
@@ -136,8 +140,13 @@ pub async fn store(app: &App, event: &Event, payload: &str, held: bool) -> Resul
 pub async fn take_in(app: &App, id: &str, attempt: i64) -> Result<(), WriteError> {
     let found = app.db.find::<Payload>("SELECT payload FROM stripe_events WHERE id = $1", &[id.into()]).await;
     let Some(Payload(payload)) = found? else { return Ok(()) };
+    let mut kind = String::new();
     let done = match serde_json::from_str::<Event>(&payload) {
-        Ok(event) => apply::apply(app, &event, Attempt(attempt)).await.map_err(|error| error.to_string()),
+        Ok(event) => {
+            let done = apply::apply(app, &event, Attempt(attempt)).await.map_err(|error| error.to_string());
+            kind = event.kind;
+            done
+        }
         Err(error) => Err(format!("the event cannot be read: {error}")),
     };
     let now = app.clock.now();
@@ -153,6 +162,7 @@ pub async fn take_in(app: &App, id: &str, attempt: i64) -> Result<(), WriteError
             ("waiting", now.plus(pause(attempt)), Some(error))
         }
     };
+    measure::stripe_event(&kind, apply::is_handled(&kind), status);
     let sql = "UPDATE stripe_events SET status = $2, next_attempt_at = $3, error = $4, processed_at = $5 WHERE id = $1 \
         AND attempts = $6";
     let over = error.is_none().then_some(now.micros());
@@ -220,11 +230,27 @@ const EVERY: Duration = Duration::from_secs(2);
 /// Takes events in until the task is aborted.
 pub async fn run(app: Arc<App>) {
     loop {
+        jobs::run_one(&app, "stripe_inbox_depth", "counting events of Stripe", depth(&app)).await;
         tokio::time::sleep(EVERY).await;
-        if let Err(error) = sweep(&app).await {
-            tracing::warn!(%error, "events of Stripe are not taken in; it is tried again");
+        jobs::run_one(&app, "stripe_inbox", "taking in events of Stripe", sweep(&app)).await;
+    }
+}
+
+/// Tells the metrics how many events wait, and since when.
+async fn depth(app: &App) -> Result<(), WriteError> {
+    struct Waiting(i64, Option<i64>);
+    impl FromRow for Waiting {
+        fn from_row(row: &Row<'_>) -> Result<Self, DbError> {
+            Ok(Self(row.int(0)?, row.optional_int(1)?))
         }
     }
+    let sql = "SELECT count(*), min(received_at) FROM stripe_events WHERE status IN ('received', 'waiting')";
+    if let Some(Waiting(count, since)) = app.db.find(sql, &[]).await? {
+        let now = app.clock.now().micros();
+        let oldest = since.map_or(0, |since| now.saturating_sub(since).max(0) / 1_000_000);
+        measure::stripe_inbox(count, oldest);
+    }
+    Ok(())
 }
 
 /// Lets an event be tried again from the beginning; false where there is none.

@@ -29,10 +29,12 @@ pub use plan::{Changes, Rules, Working};
 use crate::credits::memory::Accounts;
 use crate::db::{Db, DbError};
 use crate::live::Live;
+use crate::measure;
 use bytes::Bytes;
 use kernel::Clock;
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
 
 /// How many commands may wait in one lane.
@@ -47,7 +49,26 @@ pub const FORGET_KEYS: &str = "DELETE FROM idempotency_keys WHERE (caller, key) 
     (SELECT caller, key FROM idempotency_keys WHERE created_at < $1 ORDER BY created_at LIMIT 1000)";
 
 /// A job and the way back to the one who waits for it.
-pub type Waiting = (Job, oneshot::Sender<Result<Reply, WriteError>>);
+pub type Waiting = (Job, WayBack);
+
+/// The way back to the one who waits for a job.
+pub struct WayBack {
+    sender: oneshot::Sender<(Result<Reply, WriteError>, Instant)>,
+    queued: Instant,
+}
+
+impl WayBack {
+    /// How long the job had waited at that instant.
+    #[must_use]
+    pub fn waited(&self, began: Instant) -> Duration {
+        began.saturating_duration_since(self.queued)
+    }
+
+    /// Answers; the batch that did the job began at that instant.
+    pub fn answer(self, reply: Result<Reply, WriteError>, began: Instant) {
+        let _ = self.sender.send((reply, began));
+    }
+}
 
 /// The way into the writer. Cheap to clone; the writer ends when the last one is dropped.
 #[derive(Clone)]
@@ -128,23 +149,38 @@ impl Writer {
         self.lanes.iter().map(|lane| lane.max_capacity() - lane.capacity()).sum()
     }
 
+    /// How many commands may wait.
+    #[must_use]
+    pub fn waiting_max(&self) -> usize {
+        self.lanes.len() * QUEUE_MAX
+    }
+
     async fn send(&self, job: Job) -> Result<Reply, WriteError> {
         let lane = &self.lanes[lane_of(&job.command) % self.lanes.len()];
-        let (way_back, reply) = oneshot::channel();
+        let (sender, reply) = oneshot::channel();
+        let way_back = WayBack { sender, queued: Instant::now() };
         lane.try_send((job, way_back)).map_err(|_| WriteError::Overloaded)?;
-        reply.await.map_err(|_| WriteError::Unavailable("the writer has stopped".to_owned()))?
+        let (reply, _began) =
+            reply.await.map_err(|_| WriteError::Unavailable("the writer has stopped".to_owned()))?;
+        reply
     }
 }
 
 /// Says that a batch failed and each of its commands goes alone: a refused edit is its caller's
 /// affair, anything else the operator's.
 fn alone(why: &DbError, jobs: usize) {
+    measure::batch_trouble("split");
     match why {
         DbError::Refused(_) => {
             tracing::debug!(error = %why, jobs, "an edit was refused; each command goes alone")
         }
         _ => tracing::warn!(error = %why, jobs, "the batch failed; each command goes alone"),
     }
+}
+
+/// Counts what a batch committed.
+fn committed(changes: &Changes) {
+    measure::entries(changes.entries.iter().map(|entry| (entry.kind.as_str(), entry.amount.micro())));
 }
 
 /// Cuts what was taken from the queue into batches of a bounded number of rows.

@@ -9,7 +9,10 @@
 use super::ids::{FETCH, Ids};
 use super::needs::Needs;
 use super::plan::{Changes, Plan, Rules, StoredAnswer, Working};
-use super::{BATCH_MAX, FORGET_KEYS, IdempotencyKey, Job, Reply, Waiting, WriteError, alone, batches};
+use super::{
+    BATCH_MAX, FORGET_KEYS, IdempotencyKey, Job, Reply, Waiting, WayBack, WriteError, alone, batches,
+    committed,
+};
 use crate::credits::{self, ACCOUNTS_MAX, Account};
 use crate::db::postgres::Postgres;
 use crate::db::{DbError, write};
@@ -21,7 +24,7 @@ use futures_util::FutureExt as _;
 use kernel::{Clock, UserRowId};
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
 
 /// How many lanes write at once; two beat one and four on two cores.
@@ -45,7 +48,8 @@ pub fn start(
             let (jobs, ways_back): (Vec<Job>, Vec<_>) = batch.drain(..).unzip();
             let mut ways_back = ways_back.into_iter();
             for jobs in batches(&jobs) {
-                let started = Instant::now();
+                let began = Instant::now();
+                let ways_back: Vec<WayBack> = ways_back.by_ref().take(jobs.len()).collect();
                 let jobs_of_batch: Vec<&Job> = jobs.iter().collect();
                 // A bug in one batch must not end all writes: its callers hear that the answer is lost, and
                 // neither its accounts nor its connection are used again.
@@ -55,10 +59,10 @@ pub fn start(
                     lane.db.forget_connections();
                     Vec::new()
                 });
-                measure::batch(jobs.len(), started.elapsed());
-                let ways_back: Vec<_> = ways_back.by_ref().take(jobs.len()).collect();
+                let waited = ways_back.first().map_or(Duration::ZERO, |first| first.waited(began));
+                measure::batch(jobs.len(), waited, began.elapsed());
                 for (reply, way_back) in replies.into_iter().zip(ways_back) {
-                    let _ = way_back.send(reply);
+                    way_back.answer(reply, began);
                 }
             }
         }
@@ -100,7 +104,11 @@ impl Lane {
                 break;
             }
             let of_open: Vec<&Job> = open.iter().map(|at| jobs[*at]).collect();
-            match self.attempt(&of_open, trust).await {
+            let attempted = self.attempt(&of_open, trust).await;
+            if let Err(error) = &attempted {
+                measure::database_error("write", error);
+            }
+            match attempted {
                 Ok(checked) => {
                     open.into_iter().zip(checked).for_each(|(at, reply)| replies[at] = reply);
                     trust = Trust::Reading;
@@ -109,16 +117,19 @@ impl Lane {
                     // Locked and still refused: it may be a command of this batch that stands in its
                     // way, such as two users who swap an address, and it must not fail the others.
                     tracing::warn!(%why, jobs = open.len(), "the batch conflicts; each command goes alone");
+                    measure::batch_trouble("split");
                     for at in open {
                         replies[at] = Box::pin(self.commit(&[jobs[at]])).await.pop();
                     }
                 }
                 Err(DbError::Conflict(why)) => {
                     tracing::debug!(%why, jobs = open.len(), "another writer was faster; deciding again under lock");
+                    measure::batch_trouble("lock");
                     trust = Trust::Lock;
                 }
                 Err(DbError::Unavailable(why)) => {
                     tracing::error!(error = %why, jobs = open.len(), "the batch was not written");
+                    measure::batch_trouble("failed");
                     open.iter().for_each(|at| replies[*at] = Some(Err(WriteError::Unavailable(why.clone()))));
                 }
                 Err(DbError::Refused(at)) if open.len() == 1 => {
@@ -126,6 +137,7 @@ impl Lane {
                 }
                 Err(DbError::Internal(why)) if open.len() == 1 => {
                     tracing::error!(error = %why, "the command was not written");
+                    measure::batch_trouble("failed");
                     replies[open[0]] = Some(Err(WriteError::Internal(why)));
                 }
                 Err(why @ (DbError::Internal(_) | DbError::Refused(_))) => {
@@ -196,6 +208,7 @@ impl Lane {
             commit(connection).await?;
         }
         drop(writes);
+        committed(&changes);
         self.remember(working.accounts);
         self.live.touched(&changes);
         let unsure = |reply: &Result<Reply, WriteError>| match reply {

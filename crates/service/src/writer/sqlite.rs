@@ -7,7 +7,10 @@ use super::edit::Edit;
 use super::ids::{FETCH, Ids};
 use super::needs::Needs;
 use super::plan::{Changes, Plan, Rules, StoredAnswer, Working};
-use super::{BATCH_MAX, FORGET_KEYS, IdempotencyKey, Job, Reply, Waiting, WriteError, alone, batches};
+use super::{
+    BATCH_MAX, FORGET_KEYS, IdempotencyKey, Job, Reply, Waiting, WayBack, WriteError, alone, batches,
+    committed,
+};
 use crate::credits::memory::Accounts;
 use crate::db::DbError;
 use crate::live::Live;
@@ -17,7 +20,7 @@ use kernel::Clock;
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
 
 /// Starts the thread. It ends when the queue is closed and empty.
@@ -43,6 +46,8 @@ pub fn start(
                 let (jobs, ways_back): (Vec<Job>, Vec<_>) = batch.drain(..).unzip();
                 let mut ways_back = ways_back.into_iter();
                 for jobs in batches(&jobs) {
+                    let began = Instant::now();
+                    let ways_back: Vec<WayBack> = ways_back.by_ref().take(jobs.len()).collect();
                     // A bug in one batch must not end all writes. Its transaction rolls back as it unwinds,
                     // its callers hear that the answer is lost, and nothing is remembered that it may have changed.
                     let replies =
@@ -50,9 +55,10 @@ pub fn start(
                             engine.memory.forget_all();
                             Vec::new()
                         });
-                    let ways_back: Vec<_> = ways_back.by_ref().take(jobs.len()).collect();
+                    let waited = ways_back.first().map_or(Duration::ZERO, |first| first.waited(began));
+                    measure::batch(jobs.len(), waited, began.elapsed());
                     for (reply, way_back) in replies.into_iter().zip(ways_back) {
-                        let _ = way_back.send(reply);
+                        way_back.answer(reply, began);
                     }
                 }
             }
@@ -74,15 +80,18 @@ struct Engine {
 impl Engine {
     /// Commits the jobs together, or each on its own when together they fail.
     fn commit(&mut self, jobs: &[Job]) -> Vec<Result<Reply, WriteError>> {
-        let started = Instant::now();
-        let replies = match self.attempt(jobs) {
+        match self.attempt(jobs) {
             Ok(replies) => replies,
             Err(DbError::Unavailable(why)) => {
+                measure::batch_trouble("failed");
+                measure::database_error("write", &DbError::Unavailable(why.clone()));
                 tracing::error!(error = %why, jobs = jobs.len(), "the batch was not written");
                 jobs.iter().map(|_| Err(WriteError::Unavailable(why.clone()))).collect()
             }
             Err(DbError::Refused(at)) if jobs.len() == 1 => vec![Err(WriteError::Refused(at))],
             Err(why) if jobs.len() == 1 => {
+                measure::batch_trouble("failed");
+                measure::database_error("write", &why);
                 tracing::error!(error = %why, "the command was not written");
                 vec![Err(WriteError::Internal(why.to_string()))]
             }
@@ -90,9 +99,7 @@ impl Engine {
                 alone(&why, jobs.len());
                 jobs.iter().flat_map(|job| self.commit(std::slice::from_ref(job))).collect()
             }
-        };
-        measure::batch(jobs.len(), started.elapsed());
-        replies
+        }
     }
 
     fn attempt(&mut self, jobs: &[Job]) -> Result<Vec<Result<Reply, WriteError>>, DbError> {
@@ -115,6 +122,7 @@ impl Engine {
             // If this fails the file says what holds: also where a commit reached it and yet reported an error.
             self.write(&changes, &working).inspect_err(|_| self.memory.forget(working.accounts.keys()))?;
         }
+        committed(&changes);
         // Before the answers, so that who was answered reads what was written.
         self.memory.commit(working.accounts.into_values());
         self.live.touched(&changes);
