@@ -8,7 +8,7 @@ use crate::credits::verify::watch::Verifications;
 use crate::db::Db;
 use crate::files::Files;
 use crate::http::ApiError;
-use crate::http::docs::Operations;
+use crate::http::operations::Operations;
 use crate::live::Live;
 use crate::plans::store::Versions;
 use crate::prices::Prices;

@@ -3,9 +3,10 @@
 //! Reading order: [`app`] (what every request can reach), [`boot`] (the only wiring), [`http`]
 //! (around every request), [`auth`] (who asks and what it may), [`db`] and [`writer`] (how rows are
 //! read and changed), then the product: [`users`], [`usage`], [`credits`], [`plans`],
-//! [`subscriptions`], [`payments`] and [`stripe`], [`sessions`], [`live`], [`ops`].
+//! [`subscriptions`], [`payments`] and [`stripe`], [`sessions`], [`live`], [`ops`], and [`audit`] beside all of it.
 
 pub mod app;
+pub mod audit;
 pub mod auth;
 pub mod boot;
 pub mod charges;

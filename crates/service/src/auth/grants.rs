@@ -5,6 +5,7 @@
 
 use super::{Principal, Scope};
 use crate::app::App;
+use crate::audit;
 use crate::credits::model::Origin;
 use crate::http::input::Once;
 use crate::http::{ApiError, RequestFacts};
@@ -54,6 +55,12 @@ pub struct Caller {
 }
 
 impl Caller {
+    /// What is known of the request.
+    #[must_use]
+    pub fn facts(&self) -> &RequestFacts {
+        &self.facts
+    }
+
     /// What a ledger entry says of this request.
     #[must_use]
     pub fn origin(&self, once: &Once) -> Origin {
@@ -106,7 +113,9 @@ impl FromRequestParts<Arc<App>> for Caller {
         let facts = facts.ok_or_else(|| ApiError::internal("a route is not within http::around"))?;
         let principal = app.auth.authenticate(&parts.headers).await?;
         let _ = facts.principal.set(principal.kind());
-        Ok(Self { principal, facts })
+        let caller = Self { principal, facts };
+        audit::around::arm(app, parts, &caller).await?;
+        Ok(caller)
     }
 }
 
@@ -148,6 +157,7 @@ impl<P: Permission> FromRequestParts<Arc<App>> for OnUser<P> {
             named.parse().map_err(|rule| ApiError::invalid(["path", "user_id"], format!("{rule}")))?;
         let user = reach(app, &caller, &key, P::REMEMBERED).await?;
         allow::<P>(app, &caller.principal)?;
+        audit::target(|| format!("user:{}", user.row.0));
         Ok(Self { user, caller, permission: PhantomData })
     }
 }

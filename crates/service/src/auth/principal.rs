@@ -103,6 +103,8 @@ pub enum Scope {
     WebhooksRead,
     /// Change the endpoints of outgoing notifications.
     WebhooksWrite,
+    /// Issue short-lived tokens for users.
+    TokensIssue,
     /// Everything.
     Admin,
 }
@@ -114,7 +116,7 @@ pub struct ScopeError(String);
 
 impl Scope {
     /// Every scope.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::UsersRead,
         Self::UsersWrite,
         Self::UsageRead,
@@ -128,6 +130,7 @@ impl Scope {
         Self::FilesWrite,
         Self::WebhooksRead,
         Self::WebhooksWrite,
+        Self::TokensIssue,
         Self::Admin,
     ];
 
@@ -148,6 +151,7 @@ impl Scope {
             Self::FilesWrite => "files:write",
             Self::WebhooksRead => "webhooks:read",
             Self::WebhooksWrite => "webhooks:write",
+            Self::TokensIssue => "tokens:issue",
             Self::Admin => "admin",
         }
     }

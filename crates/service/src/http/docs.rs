@@ -15,7 +15,6 @@ use kernel::Timestamp;
 use serde::Serialize;
 use serde_json::Value;
 use std::borrow::Cow;
-use std::collections::HashMap;
 use std::sync::Arc;
 use utoipa::openapi::extensions::Extensions;
 use utoipa::openapi::header::HeaderBuilder;
@@ -119,6 +118,7 @@ pub struct Problem {
         (name = "Sessions", description = "What they said, and what is remembered of it."),
         (name = "Files", description = "What they uploaded."),
         (name = "Auth", description = "Tokens for development, and which providers are accepted."),
+        (name = "Admin", description = "Service keys, and the log of what was done with them and by admins."),
         (name = "Service", description = "Health, numbers, and a request that does nothing."),
     ),
     components(schemas(Error, Problem, Invalid)),
@@ -308,38 +308,6 @@ fn error_response(about: &str) -> utoipa::openapi::Response {
         .content("application/json", content("Error"))
         .content("application/problem+json", content("Problem"))
         .build()
-}
-
-/// The names of the routes, by method and path.
-#[derive(Debug, Default)]
-pub struct Operations(HashMap<(Method, String), String>);
-
-impl Operations {
-    /// Reads them from the document.
-    #[must_use]
-    pub fn of(document: &OpenApi) -> Self {
-        let mut names = HashMap::new();
-        for (path, item) in &document.paths.paths {
-            for (method, operation) in [
-                (Method::GET, &item.get),
-                (Method::POST, &item.post),
-                (Method::PUT, &item.put),
-                (Method::PATCH, &item.patch),
-                (Method::DELETE, &item.delete),
-            ] {
-                if let Some(name) = operation.as_ref().and_then(|operation| operation.operation_id.clone()) {
-                    names.insert((method, path.clone()), name);
-                }
-            }
-        }
-        Self(names)
-    }
-
-    /// The operation behind a method and a route's template.
-    #[must_use]
-    pub fn name(&self, method: &Method, route: &str) -> Option<&str> {
-        self.0.get(&(method.clone(), route.replace("{*", "{"))).map(String::as_str)
-    }
 }
 
 /// Redoc's own bundle, so that the page needs no network (MIT, see `assets/README.md`).

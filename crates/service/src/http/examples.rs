@@ -3,6 +3,7 @@
 //! They tell one story: `auth0|test123` is made, uses a model, pays for it, and is given credits. A
 //! test holds each example against the schema of its answer.
 
+mod admin;
 mod files;
 mod ledger;
 mod limits;
@@ -47,6 +48,7 @@ pub fn answer(operation: &str) -> Option<Value> {
         "list_transactions" => list("Retrieved 1 transactions", spending()),
         other => {
             return sessions::answer(other)
+                .or_else(|| admin::answer(other))
                 .or_else(|| files::answer(other))
                 .or_else(|| ledger::answer(other))
                 .or_else(|| limits::answer(other))

@@ -1,7 +1,7 @@
 //! The face of the service: routes, input, answers, errors, and what happens around each request.
 //!
 //! Reading order: [`router`] (the flat table of routes), [`around`] (request ids, time limit, logs), [`client_ip`] (who sent it),
-//! [`input`] (bodies and queries), [`many`] and [`object`] (parts of bodies), [`kept`] (keys of long requests), [`page`], [`envelope`], [`error`], [`docs`] (OpenAPI), [`server`].
+//! [`input`] (bodies and queries), [`many`] and [`object`] (parts of bodies), [`kept`] (keys of long requests), [`page`], [`envelope`], [`error`], [`docs`] (OpenAPI), [`operations`] (what it says of each route), [`server`].
 
 pub mod around;
 pub mod client_ip;
@@ -14,6 +14,7 @@ pub mod input;
 pub mod kept;
 pub mod many;
 pub mod object;
+pub mod operations;
 pub mod page;
 pub mod router;
 pub mod server;

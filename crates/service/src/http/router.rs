@@ -1,6 +1,7 @@
 //! The flat table of routes. Paths and methods stand at the handlers, beside their documentation.
 
 use crate::app::App;
+use crate::audit::{self, api as audit_log};
 use crate::auth::api as auth;
 use crate::charges::{api as charges, batch as charge_batch, rerate};
 use crate::config::CorsOrigins;
@@ -109,6 +110,7 @@ pub fn table() -> (Router<Arc<App>>, OpenApi) {
         .routes(routes!(intake::import_prices))
         .routes(routes!(prices::get_price, prices::put_price))
         .routes(routes!(quotes::get_quote))
+        .routes(routes!(audit_log::list_audit_log))
         .routes(routes!(serve::get_local_file, serve::put_local_file))
         .split_for_parts();
     (router, docs::complete(document))
@@ -119,6 +121,7 @@ pub fn router(app: Arc<App>, routes: Router<Arc<App>>, document: &OpenApi) -> Ro
     routes
         .merge(docs::pages(document))
         .fallback(|| async { ApiError::of_status(StatusCode::NOT_FOUND) })
+        .layer(middleware::from_fn_with_state(Arc::clone(&app), audit::around::run))
         .layer(middleware::from_fn_with_state(Arc::clone(&app), around::run))
         .layer(cors(&app))
         .with_state(app)

@@ -1,6 +1,7 @@
 //! What can be asked of the writer, and what it answers.
 
 use super::edit::Edit;
+use crate::audit::Record;
 use crate::credits::hold::Hold;
 use crate::credits::{self, Account, Entry, LedgerCommand};
 use crate::db::DbError;
@@ -164,6 +165,8 @@ pub struct Job {
     pub keyed: Option<(IdempotencyKey, Respond)>,
     /// The room that its request takes, given back when the job is over.
     pub room: Option<OwnedSemaphorePermit>,
+    /// What is to be written down of it in the audit log.
+    pub audit: Option<Box<Record>>,
 }
 
 /// What a request brings along to the writer.

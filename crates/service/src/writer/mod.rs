@@ -26,6 +26,7 @@ pub use edit::{Edit, Statement};
 pub use ids::Counter;
 pub use plan::{Changes, Rules, Working};
 
+use crate::audit;
 use crate::credits::memory::Accounts;
 use crate::db::{Db, DbError};
 use crate::live::Live;
@@ -126,7 +127,7 @@ impl Writer {
         respond: impl Fn(&Done) -> Bytes + Clone + Send + Sync + 'static,
     ) -> Result<Answer, WriteError> {
         let keyed = ticket.key.map(|key| (key, Box::new(respond.clone()) as Respond));
-        match self.send(Job { command, keyed, room: ticket.room }).await? {
+        match self.send(Job { command, keyed, room: ticket.room, audit: None }).await? {
             Reply::Done(done) => Ok(Answer { body: respond(&done), replayed: false }),
             Reply::Answer(answer) => Ok(answer),
         }
@@ -137,7 +138,7 @@ impl Writer {
     /// # Errors
     /// [`WriteError`].
     pub async fn execute(&self, command: Command) -> Result<Done, WriteError> {
-        match self.send(Job { command, keyed: None, room: None }).await? {
+        match self.send(Job { command, keyed: None, room: None, audit: None }).await? {
             Reply::Done(done) => Ok(done),
             Reply::Answer(_) => Err(WriteError::Internal("an answer without a key".to_owned())),
         }
@@ -155,7 +156,17 @@ impl Writer {
         self.lanes.len() * QUEUE_MAX
     }
 
+    /// Sends a job together with what the audit log is to say of its request, unless another did.
     async fn send(&self, job: Job) -> Result<Reply, WriteError> {
+        let record = audit::around::take();
+        let reply = self.reply(Job { audit: record.clone(), ..job }).await;
+        if reply.is_err() {
+            audit::around::give_back(record);
+        }
+        reply
+    }
+
+    async fn reply(&self, job: Job) -> Result<Reply, WriteError> {
         let lane = &self.lanes[lane_of(&job.command) % self.lanes.len()];
         let (sender, reply) = oneshot::channel();
         let way_back = WayBack { sender, queued: Instant::now() };

@@ -3,6 +3,7 @@
 use super::command::{Answer, Command, Done, IdempotencyKey, Job, Reply, WriteError};
 use super::edit::Edit;
 use super::ids::Ids;
+use crate::audit;
 use crate::charges::rerate::Rerated;
 use crate::credits::hold::Hold;
 use crate::credits::ledger::{Decision, Facts, Issue, LedgerCommand, Note, Original, Policy, settle};
@@ -125,6 +126,8 @@ pub struct Changes {
     pub moves: BTreeMap<i64, Move>,
     /// Small changes, in order.
     pub edits: Vec<Edit>,
+    /// What the audit log says of it.
+    pub audit: Vec<audit::Record>,
     /// Answers to keep.
     pub answers: Vec<StoredAnswer>,
     /// Up to when answers are forgotten, some at a time.
@@ -143,6 +146,7 @@ impl Changes {
             && self.rerated.is_empty()
             && self.messages.is_empty()
             && self.edits.is_empty()
+            && self.audit.is_empty()
             && self.answers.is_empty()
             && self.forget_keys.is_none()
     }
@@ -185,7 +189,7 @@ impl Plan<'_> {
 
     fn job(&mut self, job: &Job) -> Result<Reply, WriteError> {
         let Some((key, respond)) = &job.keyed else {
-            return self.command(&job.command).map(Reply::Done);
+            return self.audited(job).map(Reply::Done);
         };
         let address = (key.caller.clone(), key.key.clone());
         if let Some(stored) = self.working.answers.get(&address) {
@@ -195,11 +199,29 @@ impl Plan<'_> {
                 Err(WriteError::IdempotencyMismatch)
             };
         }
-        let body = respond(&self.command(&job.command)?);
+        let body = respond(&self.audited(job)?);
         let stored = StoredAnswer { key: key.clone(), body: body.clone() };
         self.working.answers.insert(address, stored.clone());
         self.changes.answers.push(stored);
         Ok(Reply::Answer(Answer { body, replayed: false }))
+    }
+
+    /// Does a job's command, and notes what the audit log is to say of it, unless nothing came of it:
+    /// a reference that was applied before, a user who is as it was.
+    fn audited(&mut self, job: &Job) -> Result<Done, WriteError> {
+        let entries = self.changes.entries.len();
+        let done = self.command(&job.command)?;
+        if let Some(record) = &job.audit {
+            let changed = match (&job.command, &done) {
+                (_, Done::Entry { .. }) => self.changes.entries.len() > entries,
+                (Command::Ensure(_), Done::User { user, .. }) => user.updated_at == self.now,
+                _ => true,
+            };
+            if changed {
+                self.changes.audit.push(record.with(&done));
+            }
+        }
+        Ok(done)
     }
 
     fn command(&mut self, command: &Command) -> Result<Done, WriteError> {

@@ -10,7 +10,7 @@ use super::ids::{FETCH, Ids};
 use super::needs::Needs;
 use super::plan::{Changes, Plan, Rules, StoredAnswer, Working};
 use super::{
-    BATCH_MAX, FORGET_KEYS, IdempotencyKey, Job, Reply, Waiting, WayBack, WriteError, alone, batches,
+    BATCH_MAX, FORGET_KEYS, IdempotencyKey, Job, Reply, Statement, Waiting, WayBack, WriteError, alone, batches,
     committed,
 };
 use crate::credits::{self, ACCOUNTS_MAX, Account};
@@ -187,6 +187,7 @@ impl Lane {
         let replies = plan.run(jobs)?;
         let changes = plan.changes;
 
+        let audit: Vec<Statement> = changes.audit.iter().flat_map(|record| record.statements(now)).collect();
         let mut writes = users::engine::postgres::writes(&changes);
         writes.extend(credits::engine::postgres::writes(&changes, &working));
         writes.extend(usage::engine::postgres::writes(&changes));
@@ -195,6 +196,7 @@ impl Lane {
         for edit in &changes.edits {
             writes.extend(edit.statements.iter().enumerate().map(write::Write::of_edit));
         }
+        writes.extend(audit.iter().enumerate().map(write::Write::of_edit));
         if !changes.answers.is_empty() {
             writes.push(keep_answers(&changes, now));
         }

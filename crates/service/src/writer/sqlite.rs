@@ -3,7 +3,7 @@
 //! Nobody else writes the file (the process holds its lock), so the memory is the truth and a
 //! batch is: decide, write, one fsync.
 
-use super::edit::Edit;
+use super::edit::Statement;
 use super::ids::{FETCH, Ids};
 use super::needs::Needs;
 use super::plan::{Changes, Plan, Rules, StoredAnswer, Working};
@@ -181,7 +181,10 @@ impl Engine {
         sessions::engine::sqlite::write(&transaction, changes)?;
         limits::engine::sqlite::write(&transaction, &changes.moves_of_limits)?;
         for edit in &changes.edits {
-            run_edit(&transaction, edit)?;
+            run_statements(&transaction, &edit.statements)?;
+        }
+        for record in &changes.audit {
+            run_statements(&transaction, &record.statements(self.clock.now()))?;
         }
         if !changes.answers.is_empty() {
             let mut insert = transaction.prepare_cached(
@@ -202,8 +205,8 @@ impl Engine {
     }
 }
 
-fn run_edit(connection: &Connection, edit: &Edit) -> Result<(), DbError> {
-    for (place, statement) in edit.statements.iter().enumerate() {
+fn run_statements(connection: &Connection, statements: &[Statement]) -> Result<(), DbError> {
+    for (place, statement) in statements.iter().enumerate() {
         let mut prepared = connection.prepare_cached(&statement.sql.replace('$', "?"))?;
         let written = prepared.execute(rusqlite::params_from_iter(&statement.values))?;
         if statement.rows.is_some_and(|rows| rows != written) {

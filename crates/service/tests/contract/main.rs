@@ -3,6 +3,7 @@
 //! Each module holds one part of the contract; what its answers look like is shown whole. Every
 //! JSON answer is also held against `/openapi.json` by `testkit`.
 
+mod audit;
 mod batch;
 mod charged_batch;
 mod charges;

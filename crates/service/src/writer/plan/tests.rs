@@ -81,7 +81,7 @@ fn id(text: &str) -> ExternalId {
 }
 
 fn plain(command: Command) -> Job {
-    Job { command, keyed: None, room: None }
+    Job { command, keyed: None, room: None, audit: None }
 }
 
 /// A job whose answer says which entry it made.

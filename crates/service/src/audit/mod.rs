@@ -1,0 +1,29 @@
+//! The audit log: what operators and service keys did, written with what they did.
+//!
+//! What always holds:
+//! - A route is audited by being what it is. One that changes something and needs a scope of
+//!   [`AUDITED`] is, whenever a service key or an admin calls it; nobody writes a row by hand.
+//! - The row is in the transaction of the first command that the request gives the writer. A
+//!   request that gives it none gets a row of its own before it is answered; where that cannot be
+//!   written, neither is the answer given. What is refused, and an answer that is repeated under an
+//!   idempotency key, has no row.
+//! - Rows are only ever added; triggers on both engines refuse everything else.
+//! - Users stand in it by their row ids, and never with a name or an address, so that forgetting a
+//!   person changes nothing here. An admin who never was a user stands in `audit_actors`.
+//!
+//! Reading order: [`record`] (a row), [`around`] (which request has one), [`store`] and [`api`].
+
+pub mod api;
+pub mod around;
+pub mod record;
+pub mod store;
+
+pub use around::{note, target};
+pub use record::{Actor, Record};
+
+use crate::auth::Scope;
+
+/// The scopes whose use is audited: what gives credits, changes users, or is for operators. What
+/// spends is not: the ledger says who did it, and it is too much. Nor is what users say and upload.
+pub const AUDITED: [Scope; 5] =
+    [Scope::Admin, Scope::CreditsGrant, Scope::UsersWrite, Scope::WebhooksWrite, Scope::TokensIssue];

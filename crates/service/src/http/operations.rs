@@ -1,0 +1,118 @@
+//! What the document says of each route, for whoever acts on it: its name, and the scopes that it needs.
+
+use crate::audit::AUDITED;
+use crate::auth::Scopes;
+use axum::http::Method;
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::sync::Arc;
+use utoipa::openapi::OpenApi;
+use utoipa::openapi::path::Operation;
+
+/// A route as the document names it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Known {
+    /// Its operation id.
+    pub name: Arc<str>,
+    /// The scopes that a service key needs, all of them; absent where no key may call it.
+    pub scopes: Option<Scopes>,
+    changes: bool,
+}
+
+impl Known {
+    /// Its name, where what keys and admins do with it is written down.
+    #[must_use]
+    pub fn audited(&self) -> Option<Arc<str>> {
+        let scopes = self.scopes?;
+        (self.changes && AUDITED.iter().any(|scope| scopes.contains(*scope))).then(|| Arc::clone(&self.name))
+    }
+}
+
+/// The routes, by path and method.
+#[derive(Debug, Default)]
+pub struct Operations(HashMap<String, Vec<(Method, Known)>>);
+
+impl Operations {
+    /// Reads them from the document.
+    #[must_use]
+    pub fn of(document: &OpenApi) -> Self {
+        let mut routes = HashMap::new();
+        for (path, item) in &document.paths.paths {
+            let methods = [
+                (Method::GET, &item.get),
+                (Method::POST, &item.post),
+                (Method::PUT, &item.put),
+                (Method::PATCH, &item.patch),
+                (Method::DELETE, &item.delete),
+            ];
+            let known = methods.into_iter().filter_map(|(method, operation)| {
+                let known = known(&method, operation.as_ref()?)?;
+                Some((method, known))
+            });
+            routes.insert(path.clone(), known.collect());
+        }
+        Self(routes)
+    }
+
+    /// The operation behind a method and a route's template.
+    #[must_use]
+    pub fn find(&self, method: &Method, route: &str) -> Option<&Known> {
+        // A path that takes any number of steps has a name of its own in the router's language.
+        let path = if route.contains("{*") { route.replace("{*", "{").into() } else { Cow::Borrowed(route) };
+        let methods = self.0.get(&*path)?;
+        methods.iter().find(|(known, _)| known == method).map(|(_, known)| known)
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self, method: &Method, route: &str) -> Option<&str> {
+        self.find(method, route).map(|known| &*known.name)
+    }
+}
+
+fn known(method: &Method, operation: &Operation) -> Option<Known> {
+    let name = operation.operation_id.as_deref()?.into();
+    // The document's own type keeps its scopes to itself, so they are read as it is written.
+    let security = serde_json::to_value(&operation.security).unwrap_or_default();
+    let of_keys = security.as_array().into_iter().flatten().find_map(|one| one["service_key"].as_array());
+    let scopes =
+        of_keys.map(|scopes| scopes.iter().filter_map(|scope| scope.as_str()?.parse().ok()).collect());
+    Some(Known { name, scopes, changes: *method != Method::GET })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::router;
+
+    #[test]
+    fn what_gives_changes_or_is_for_operators_is_audited_and_what_spends_is_not() {
+        let (_, document) = router::table();
+        let operations = Operations::of(&document);
+        let audited = |method: Method, path: &str| {
+            let found = operations.find(&method, path).expect(path);
+            found.audited().is_some()
+        };
+        for (method, path) in [
+            (Method::POST, "/api/v1/users/{user_id}/credits/grants"),
+            (Method::POST, "/api/v1/users/{user_id}/credits/recharge"),
+            (Method::PUT, "/api/v1/users/{user_id}/limits"),
+            (Method::PUT, "/api/v1/prices/{*model}"),
+            (Method::POST, "/api/v1/admin/ledger/verify"),
+            (Method::DELETE, "/api/v1/users/{user_id}"),
+        ] {
+            assert!(audited(method, path), "{path}");
+        }
+        for (method, path) in [
+            (Method::POST, "/api/v1/users/{user_id}/credits/consume"),
+            (Method::POST, "/api/v1/users/{user_id}/charges"),
+            (Method::POST, "/api/v1/users/{user_id}/usage"),
+            (Method::POST, "/api/v1/sessions/{session_id}/messages"),
+            (Method::GET, "/api/v1/admin/stripe/events"),
+            (Method::POST, "/api/v1/payments/portal"),
+        ] {
+            assert!(!audited(method, path), "{path}");
+        }
+        assert!(operations.find(&Method::POST, "/api/v1/nothing").is_none());
+    }
+}
