@@ -214,7 +214,9 @@ impl Plan<'_> {
         if let Some(record) = &job.audit {
             let changed = match (&job.command, &done) {
                 (_, Done::Entry { .. }) => self.changes.entries.len() > entries,
-                (Command::Ensure(_), Done::User { user, .. }) => user.updated_at == self.now,
+                (Command::Ensure(_), Done::User { user, created, .. }) => {
+                    *created || self.changes.users.contains_key(&user.id)
+                }
                 _ => true,
             };
             if changed {

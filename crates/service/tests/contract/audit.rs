@@ -66,7 +66,7 @@ both_engines! {
         let alice = ensured(&app.alice).await;
         // An admin who never was a user, and one who is.
         let _ = app.admin.post(&app.alice.own("/credits/grants"), json!({"amount": 1})).await.ok();
-        let _ = app.admin.request(reqwest::Method::PUT, "/api/v1/prices/acme/x").json(&json!({"rates": {"input": 0.1, "output": 0.2}})).send().await.ok();
+        let _ = app.admin.request(reqwest::Method::PUT, "/api/v1/prices/acme-x").json(&json!({"rates": {"input": 0.1, "output": 0.2}})).send().await.ok();
         let admin = ensured(&app.admin).await;
         let _ = app.admin.post("/api/v1/admin/ledger/verify", json!({})).await;
         let _ = app.admin.patch(&app.alice.own(""), json!({"email": "new@example.com"})).await.ok();
@@ -75,7 +75,7 @@ both_engines! {
         let seen: Vec<_> = rows.iter().map(|row| (row["action"].clone(), row["target"].clone())).collect();
         assert_eq!(seen, [
             (json!("delete_user"), json!(alice)), (json!("update_user"), json!(alice)), (json!("verify_ledger"), json!(null)),
-            (json!("ensure_user"), json!(admin)), (json!("put_price"), json!("model:acme/x")), (json!("create_grant"), json!(alice)),
+            (json!("ensure_user"), json!(admin)), (json!("put_price"), json!("model:acme-x")), (json!("create_grant"), json!(alice)),
         ]);
         let stranger = rows[5]["actor"].as_str().expect("an actor");
         assert!(stranger.starts_with("admin:"), "{stranger}");
