@@ -13,7 +13,7 @@ use crate::live::Live;
 use crate::plans::store::Versions;
 use crate::prices::Prices;
 use crate::sessions::store::SessionRefs;
-use crate::telemetry::Metrics;
+use crate::telemetry::{Metrics, Traces};
 use crate::users::api::refused;
 use crate::users::store::RowIds;
 use crate::writer::{WriteError, Writer};
@@ -60,6 +60,8 @@ pub struct App {
     pub body_room: Arc<Semaphore>,
     /// The names of the routes.
     pub operations: Operations,
+    /// Where spans go, where a collector is set.
+    pub traces: Option<Arc<Traces>>,
     /// The numbers, where they are counted.
     pub metrics: Option<Metrics>,
     /// When it began.

@@ -20,7 +20,7 @@ use crate::plans;
 use crate::prices::Prices;
 use crate::sessions::store::session_refs;
 use crate::stripe;
-use crate::telemetry::Metrics;
+use crate::telemetry::{Metrics, Traces};
 use crate::users::store::row_ids;
 use crate::writer::{Finished, Rules, Writer};
 use axum::Router;
@@ -49,6 +49,9 @@ pub enum BootError {
     /// The address cannot be listened on.
     #[error("{0}")]
     Listen(String),
+    /// Traces cannot be sent.
+    #[error("OTEL_EXPORTER_OTLP_ENDPOINT: {0}")]
+    Traces(String),
     /// Stripe cannot be asked.
     #[error("{0}")]
     Stripe(String),
@@ -114,6 +117,8 @@ pub async fn build(config: Config, clock: Clock, metrics: Option<Metrics>) -> Re
     let following = prices.follow();
     let versions = plans::store::versions(&config.catalogue);
     plans::store::publish(&writer, &config.catalogue, clock.now()).await?;
+    let traces =
+        Traces::start(&config, &clock).map_err(|error| BootError::Traces(error.to_string()))?.map(Arc::new);
     let (routes, document) = router::table();
     let app = Arc::new(App {
         auth: Authenticator::new(auth(&config), clock.clone())?,
@@ -129,6 +134,7 @@ pub async fn build(config: Config, clock: Clock, metrics: Option<Metrics>) -> Re
         started_at: clock.now(),
         draining: AtomicBool::new(false),
         metrics,
+        traces,
         live,
         prices,
         versions,
@@ -229,6 +235,7 @@ impl Service {
         let _ = jobs.await;
         let _ = inbox.await;
         let _ = top_ups.await;
+        let traces = app.traces.clone();
         // The queue closes with the last handle on it; then the writer answers what it has and ends.
         drop(app);
         for lane in finished {
@@ -236,5 +243,8 @@ impl Service {
         }
         // Last, so that other processes still hear of what was written meanwhile.
         listening.inspect(tokio::task::JoinHandle::abort);
+        if let Some(traces) = traces {
+            traces.finish().await;
+        }
     }
 }

@@ -160,6 +160,12 @@ pub fn file(direction: &'static str, bytes: u64) {
     metrics::counter!("file_bytes_total", "direction" => direction).increment(bytes);
 }
 
+/// Spans were sent to the collector, or were not taken.
+pub fn trace_export(taken: bool) {
+    let outcome = if taken { "taken" } else { "failed" };
+    metrics::counter!("trace_exports_total", "outcome" => outcome).increment(1);
+}
+
 /// What runs here.
 pub fn build(version: &'static str, engine: &'static str) {
     metrics::gauge!("user_service_build_info", "version" => version, "engine" => engine).set(1.0);
@@ -291,6 +297,7 @@ fn describe_neighbours() {
         "object_store_requests_total",
         "Requests to the store of files, by operation and outcome."
     );
+    describe_counter!("trace_exports_total", "Batches of spans sent to the collector, by outcome.");
     describe_counter!("files_total", "Files stored and handed out by the service itself, by direction.");
     describe_counter!("file_bytes_total", Unit::Bytes, "Bytes of those files, by direction.");
 }

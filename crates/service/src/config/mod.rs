@@ -14,6 +14,7 @@ mod plans;
 mod prices;
 mod rules;
 mod source;
+mod traces;
 mod value;
 
 #[cfg(test)]
@@ -25,6 +26,7 @@ pub use payments::{PaymentSettings, Stripe};
 pub use plans::{CENTS_MAX, Catalogue, PLANS_MAX, PRICE_MIN_CENTS};
 pub use prices::{Markups, PriceSettings, UnknownModel};
 pub use source::{ConfigError, Origin, Setting};
+pub use traces::TraceSettings;
 pub use value::is_authority;
 pub use value::{AuthProvider, CorsOrigins, Environment, LogFormat};
 
@@ -116,6 +118,8 @@ pub struct Config {
     pub request_timeout: Duration,
     /// `UPLOAD_TIMEOUT_SECONDS`.
     pub upload_timeout: Duration,
+    /// The collector of traces, where one is set.
+    pub traces: Option<TraceSettings>,
     /// `SHUTDOWN_DELAY_SECONDS`.
     pub shutdown_delay: Duration,
     /// `SHUTDOWN_GRACE_SECONDS`.
@@ -206,6 +210,7 @@ impl Config {
             log_level: reader.parse("LOG_LEVEL", value::LOG_LEVEL_RULE, value::log_directives)?,
             log_format: reader.parse("LOG_FORMAT", "be auto, json or text", LogFormat::parse)?,
             metrics_enabled: reader.flag("METRICS_ENABLED")?,
+            traces: traces::settings(reader)?,
             database: database(reader, &data_dir)?,
             data_dir,
             database_pool_size: reader.number("DATABASE_POOL_SIZE", POOL_MIN..=1000)?,

@@ -13,6 +13,8 @@ pub mod write;
 pub use row::{FromRow, Row, Value, Weigh};
 
 use crate::measure;
+use crate::telemetry::traces;
+use opentelemetry::KeyValue;
 use std::path::PathBuf;
 
 /// How many bytes of callers' texts one page of a list carries, unless a single row has more.
@@ -81,6 +83,7 @@ impl Db {
     /// # Errors
     /// [`DbError`].
     pub async fn query<T: FromRow>(&self, sql: &'static str, values: Vec<Value>) -> Result<Vec<T>, DbError> {
+        let _wait = self.wait(sql);
         noted(match self {
             Self::Sqlite(db) => db.scan(sql, values).await,
             Self::Postgres(db) => db.query(sql, &values).await,
@@ -99,6 +102,7 @@ impl Db {
         limit: i64,
     ) -> Result<Rows<T>, DbError> {
         let rows = Rows::up_to(limit);
+        let _wait = self.wait(sql);
         noted(match self {
             Self::Sqlite(db) => db.page(sql, values, rows).await,
             Self::Postgres(db) => db.page(sql, &values, rows).await,
@@ -112,9 +116,17 @@ impl Db {
     /// # Errors
     /// [`DbError`].
     pub async fn find<T: FromRow>(&self, sql: &'static str, values: &[Value]) -> Result<Option<T>, DbError> {
+        let _wait = self.wait(sql);
         noted(match self {
             Self::Sqlite(db) => db.point(sql, values),
             Self::Postgres(db) => db.query(sql, values).await.map(|mut found| found.pop()),
+        })
+    }
+
+    /// A span for a read, of a traced request. The text of the statement holds no value of anybody.
+    fn wait(&self, sql: &'static str) -> traces::Wait {
+        traces::wait("database.read", || {
+            [KeyValue::new("db.system.name", self.engine()), KeyValue::new("db.query.text", sql)]
         })
     }
 

@@ -7,6 +7,7 @@ use crate::app::App;
 use crate::http::client_ip::Peer;
 use crate::http::{ApiError, RequestFacts};
 use crate::measure;
+use crate::telemetry::traces::RequestSpan;
 use axum::body::{Body, HttpBody as _};
 use axum::extract::{MatchedPath, State};
 use axum::http::header::{ACCEPT, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
@@ -14,15 +15,20 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode
 use axum::middleware::Next;
 use axum::response::Response;
 use futures_util::FutureExt as _;
+use futures_util::future::Either;
 use serde_json::{Map, Value, json};
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 /// The most bytes that all header names and values of a request may have.
 pub const HEADER_MAX_BYTES: usize = 16 * 1024;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+
+/// What stands for the route of a request that has none.
+const NO_ROUTE: &str = "(none)";
 
 /// What is kept of a request for its error body and its log line.
 struct Asked {
@@ -31,6 +37,9 @@ struct Asked {
     route: Option<MatchedPath>,
     wants_problem: bool,
     facts: Arc<RequestFacts>,
+    /// The trace's id, where the request belongs to one.
+    trace_id: Option<String>,
+    error_code: OnceLock<&'static str>,
 }
 
 /// Runs a request.
@@ -39,11 +48,20 @@ pub async fn run(State(app): State<Arc<App>>, mut request: Request<Body>, next: 
     let _in_flight = measure::asked(request.body().size_hint().exact().unwrap_or(0));
     let peer = request.extensions().get::<Peer>().copied();
     let facts = RequestFacts::of(request.headers(), peer, &app.config.trusted_proxies);
+    let span = app.traces.as_ref().map(|traces| {
+        let route = request.extensions().get::<MatchedPath>().map_or(NO_ROUTE, MatchedPath::as_str);
+        traces.begin(measure::verb(request.method()), route, facts.parent.as_ref())
+    });
     let asked = Asked {
         method: request.method().clone(),
         path: request.uri().path().to_owned(),
         route: request.extensions().get::<MatchedPath>().cloned(),
         wants_problem: wants_problem(request.headers()),
+        trace_id: span
+            .as_ref()
+            .map(RequestSpan::trace_id)
+            .or_else(|| Some(facts.parent.as_ref()?.trace_id())),
+        error_code: OnceLock::new(),
         facts: Arc::clone(&facts),
     };
     request.extensions_mut().insert(facts);
@@ -51,7 +69,11 @@ pub async fn run(State(app): State<Arc<App>>, mut request: Request<Body>, next: 
     let mut response = if header_bytes(&request) > HEADER_MAX_BYTES {
         error_response(&app, &asked, ApiError::of_status(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE))
     } else {
-        let route = AssertUnwindSafe(next.run(request)).catch_unwind();
+        let route = match &span {
+            Some(span) => Either::Left(span.trace().scope(next.run(request))),
+            None => Either::Right(next.run(request)),
+        };
+        let route = AssertUnwindSafe(route).catch_unwind();
         match tokio::time::timeout(time_limit(&app, &asked), route).await {
             Ok(Ok(response)) => with_error_body(&app, &asked, response),
             Ok(Err(_)) => error_response(&app, &asked, ApiError::internal("the handler panicked")),
@@ -66,7 +88,7 @@ pub async fn run(State(app): State<Arc<App>>, mut request: Request<Body>, next: 
     headers.entry("cache-control").or_insert(HeaderValue::from_static("no-store"));
 
     let took = started.elapsed();
-    let route = asked.route.as_ref().map_or("(none)", MatchedPath::as_str);
+    let route = asked.route.as_ref().map_or(NO_ROUTE, MatchedPath::as_str);
     let status = response.status().as_u16();
     let bytes = response.body().size_hint().exact().unwrap_or(0);
     measure::request(&asked.method, route, status, bytes, took);
@@ -78,8 +100,16 @@ pub async fn run(State(app): State<Arc<App>>, mut request: Request<Body>, next: 
         status,
         ms = took.as_micros() as f64 / 1000.0,
         principal = asked.facts.principal(),
+        error_code = asked.error_code.get(),
+        trace_id = asked.trace_id,
         "request"
     );
+    if let Some(span) = span {
+        if let Ok(name) = HeaderValue::from_str(&span.traceparent()) {
+            response.headers_mut().insert(TRACEPARENT, name);
+        }
+        span.end(status, asked.facts.principal(), asked.error_code.get().copied());
+    }
     response
 }
 
@@ -127,10 +157,12 @@ fn with_error_body(app: &App, asked: &Asked, mut response: Response) -> Response
 }
 
 fn error_response(app: &App, asked: &Asked, error: ApiError) -> Response {
+    let _ = asked.error_code.set(error.code);
     if error.status.is_server_error() {
         tracing::error!(
             request_id = %asked.facts.id,
             error_code = error.code,
+            trace_id = asked.trace_id,
             inside = error.inside.as_deref().unwrap_or("unknown"),
             "request failed"
         );

@@ -1,6 +1,7 @@
 //! What is known of a request beside what it asks for.
 
 use super::client_ip::{Peer, TrustedProxies};
+use crate::telemetry::traceparent::TraceParent;
 use axum::http::{HeaderMap, HeaderValue};
 use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
@@ -13,6 +14,8 @@ const REQUEST_ID_MAX: usize = 128;
 pub struct RequestFacts {
     /// The id: the caller's `X-Request-ID`, the trace id of its `traceparent`, or a fresh one.
     pub id: Arc<str>,
+    /// The trace and span by which the caller names itself, where it does.
+    pub parent: Option<TraceParent>,
     /// The kind of principal, once known.
     pub principal: OnceLock<&'static str>,
     /// The address of the client, behind the proxies that are trusted; nothing where the request came
@@ -25,9 +28,11 @@ impl RequestFacts {
     #[must_use]
     pub fn of(headers: &HeaderMap, peer: Option<Peer>, trusted: &TrustedProxies) -> Arc<Self> {
         let given = headers.get("x-request-id").and_then(request_id);
-        let id = given.or_else(|| headers.get("traceparent").and_then(trace_id));
+        let parent = TraceParent::of(headers);
+        let id = given.or_else(|| parent.as_ref().map(|parent| parent.trace_id().into()));
         Arc::new(Self {
             id: id.unwrap_or_else(fresh_id),
+            parent,
             principal: OnceLock::new(),
             client_ip: peer.map(|peer| trusted.client(peer, headers)),
         })
@@ -44,16 +49,6 @@ fn request_id(value: &HeaderValue) -> Option<Arc<str>> {
     let text = value.to_str().ok()?;
     let fits = (1..=REQUEST_ID_MAX).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic());
     fits.then(|| text.into())
-}
-
-/// The trace id of a W3C `traceparent`: `00-<32 hex>-<16 hex>-<2 hex>`.
-fn trace_id(value: &HeaderValue) -> Option<Arc<str>> {
-    let mut parts = value.to_str().ok()?.split('-');
-    let (_version, trace) = (parts.next()?, parts.next()?);
-    let valid = trace.len() == 32
-        && trace.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
-        && trace.bytes().any(|b| b != b'0');
-    valid.then(|| trace.into())
 }
 
 /// A fresh id, a UUID of version 7: unique, and later ones sort after earlier ones.

@@ -8,8 +8,10 @@ use super::breaker::Breaker;
 use crate::config::Stripe;
 use crate::http::ApiError;
 use crate::measure;
+use crate::telemetry::traces;
 use axum::http::StatusCode;
 use kernel::Clock;
+use opentelemetry::KeyValue;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
@@ -185,7 +187,10 @@ impl Client {
                 return Err(CallError::Unavailable("it did not answer the last requests".to_owned()));
             }
             let began = Instant::now();
+            let wait =
+                traces::wait("stripe.request", || [KeyValue::new("http.request.method", verb(method))]);
             let answer = self.attempt(method, path, params, cause).await;
+            drop(wait);
             measure::stripe_request(
                 answer.as_ref().map_or_else(CallError::word, |_| "done"),
                 began.elapsed(),
@@ -257,6 +262,14 @@ fn told(error: StripeError) -> CallError {
         500 => CallError::Broken(format!("500: {message}")),
         424 | 429 | 501.. => CallError::Unavailable(format!("{status}: {message}")),
         _ => CallError::Refused(format!("{status} {code}: {message}")),
+    }
+}
+
+const fn verb(method: StripeMethod) -> &'static str {
+    match method {
+        StripeMethod::Get => "GET",
+        StripeMethod::Post => "POST",
+        StripeMethod::Delete => "DELETE",
     }
 }
 

@@ -1,12 +1,15 @@
-//! What the service says of itself: log lines on standard output, numbers for Prometheus.
+//! What the service says of itself: log lines on standard output, numbers for Prometheus, traces by OTLP.
 //!
 //! What always holds: a line is never torn, a slow reader of the log never stalls a request, and
-//! memory for lines that wait is bounded. Next: `writer` (how lines get out), `metrics`.
+//! memory for lines and spans that wait is bounded. Next: `writer` (how lines get out), `metrics`, `traces`.
 
 mod metrics;
+pub mod traceparent;
+pub mod traces;
 mod writer;
 
 pub use metrics::{Metrics, metrics};
+pub use traces::Traces;
 pub use writer::LogGuard;
 
 use crate::config::{Config, LogFormat};
@@ -36,6 +39,9 @@ pub enum TelemetryError {
     /// The process already counts for somebody else.
     #[error("a metrics recorder is already installed")]
     Recorder,
+    /// Spans cannot be sent.
+    #[error("spans cannot be sent: {0}")]
+    Traces(String),
 }
 
 /// Starts logging to standard output, once per process.

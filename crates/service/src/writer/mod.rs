@@ -31,6 +31,7 @@ use crate::credits::memory::Accounts;
 use crate::db::{Db, DbError};
 use crate::live::Live;
 use crate::measure;
+use crate::telemetry::traces;
 use bytes::Bytes;
 use kernel::Clock;
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
@@ -169,10 +170,12 @@ impl Writer {
     async fn reply(&self, job: Job) -> Result<Reply, WriteError> {
         let lane = &self.lanes[lane_of(&job.command) % self.lanes.len()];
         let (sender, reply) = oneshot::channel();
-        let way_back = WayBack { sender, queued: Instant::now() };
+        let queued = Instant::now();
+        let way_back = WayBack { sender, queued };
         lane.try_send((job, way_back)).map_err(|_| WriteError::Overloaded)?;
-        let (reply, _began) =
+        let (reply, began) =
             reply.await.map_err(|_| WriteError::Unavailable("the writer has stopped".to_owned()))?;
+        traces::written(queued, began);
         reply
     }
 }
