@@ -1,6 +1,6 @@
 //! The small changes of sessions, each with its statements.
 
-use super::model::{Session, Status, expiry_day};
+use super::model::{Memory, Session, Status, expiry_day};
 use super::store::Ownership;
 use crate::db::Value;
 use crate::writer::{Counter, Edit, Statement};
@@ -144,26 +144,22 @@ pub fn update_message(of: Ownership, message_id: &str, patch: &MessagePatch, now
 
 /// Remembers something of a session. Statement 0 finds the session gone, statement 1 finds it full.
 #[must_use]
-pub fn remember(
-    of: Ownership,
-    memory_type: &str,
-    content: &str,
-    metadata: &JsonObject,
-    now: Timestamp,
-) -> Edit {
+pub fn remember(of: Ownership, memory: &Memory) -> Edit {
+    let now = memory.created_at;
     let touch = "UPDATE sessions SET updated_at = $2 WHERE id = $1 AND deleted_at IS NULL \
         AND EXISTS (SELECT 1 FROM credit_accounts a WHERE a.user_id = sessions.user_id AND NOT a.closed)";
-    let insert = "INSERT INTO session_memories (id, user_id, session_row, memory_type, content, metadata, created_at) \
-        SELECT $1, s.user_id, s.id, $3, $4, $5, $6 FROM sessions s WHERE s.id = $2 \
+    let insert = "INSERT INTO session_memories (id, user_id, session_row, memory_type, content, content_stored, metadata, \
+        created_at) SELECT $1, s.user_id, s.id, $3, $4, $8, $5, $6 FROM sessions s WHERE s.id = $2 \
         AND (SELECT count(*) FROM session_memories m WHERE m.session_row = $2) < $7";
     let values = vec![
         Value::Fresh,
         of.session.into(),
-        memory_type.into(),
-        content.into(),
-        metadata.as_str().into(),
+        memory.memory_type.as_str().into(),
+        memory.content.as_str().into(),
+        memory.metadata.as_str().into(),
         now.micros().into(),
         MEMORIES_MAX.into(),
+        i64::from(memory.content_stored).into(),
     ];
     let statements = vec![
         Statement::one(touch, vec![of.session.into(), now.micros().into()]),

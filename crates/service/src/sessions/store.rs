@@ -164,7 +164,7 @@ pub async fn memories(
     memory_type: Option<String>,
     wanted: Stretch,
 ) -> Result<Rows<Memory>, DbError> {
-    let sql = "SELECT id, memory_type, content, metadata, created_at FROM session_memories WHERE session_row = $1 \
+    let sql = "SELECT id, memory_type, content, metadata, created_at, content_stored FROM session_memories WHERE session_row = $1 \
                AND (created_at, id) < ($2, $3) AND (CAST($6 AS TEXT) IS NULL OR memory_type = $6) \
                ORDER BY created_at DESC, id DESC LIMIT $4 OFFSET $5";
     let mut values = vec![session.into()];
