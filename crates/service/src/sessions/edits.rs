@@ -7,8 +7,8 @@ use crate::writer::{Counter, Edit, Statement};
 use kernel::{JsonObject, Score, Timestamp, UserRowId};
 use std::time::Duration;
 
-/// How many messages of a deleted session go in one commit.
-const REMOVED_AT_ONCE: i64 = 100;
+/// How many messages, and how many memories, of a session go in one commit.
+pub const REMOVED_AT_ONCE: i64 = 100;
 /// How much can be remembered of one session.
 pub const MEMORIES_MAX: i64 = 1_000;
 
@@ -103,6 +103,30 @@ pub fn remove(of: Ownership) -> Edit {
             Statement::any(session, vec![of.session.into()]),
         ],
     )
+}
+
+/// Makes a session unknown, unless something happened in it since an instant.
+#[must_use]
+pub fn delete_unused(of: Ownership, before: Timestamp, now: Timestamp) -> Edit {
+    let sql = "UPDATE sessions SET deleted_at = $2 WHERE id = $1 AND updated_at < $3 AND deleted_at IS NULL";
+    let values = vec![of.session.into(), now.micros().into(), before.micros().into()];
+    Edit::new(of.user, vec![Statement::any(sql, values)])
+}
+
+/// Removes some of a session's messages and memories from before an instant, the first ones first.
+///
+/// Where the clocks of two replicas differ, a message may be younger than one that comes after it; then both
+/// wait, so that the messages that are left are numbered without gaps.
+#[must_use]
+pub fn forget_before(of: Ownership, before: Timestamp) -> Edit {
+    let messages = "DELETE FROM messages WHERE id IN (WITH f AS \
+        (SELECT id, seq, created_at FROM messages WHERE session_row = $1 ORDER BY seq LIMIT $3) \
+        SELECT id FROM f WHERE created_at < $2 AND NOT EXISTS \
+        (SELECT 1 FROM f young WHERE young.created_at >= $2 AND young.seq < f.seq))";
+    let memories = "DELETE FROM session_memories WHERE id IN (SELECT id FROM session_memories \
+        WHERE session_row = $1 AND created_at < $2 ORDER BY created_at, id LIMIT $3)";
+    let values = || vec![of.session.into(), before.micros().into(), REMOVED_AT_ONCE.into()];
+    Edit::new(of.user, vec![Statement::any(messages, values()), Statement::any(memories, values())])
 }
 
 /// Writes down that sessions have expired; one that was used meanwhile stays as it is.
