@@ -123,7 +123,7 @@ impl Walk {
         if self.rests_until.is_some_and(|until| now < until) {
             return Ok(());
         }
-        let before = ago(now, kept_for);
+        let before = now.minus(kept_for);
         let mut rounds = 0;
         for _ in 0..SPANS_MAX {
             let end = class.end(&app.db, self.after).await?;
@@ -142,10 +142,4 @@ impl Walk {
         }
         Ok(())
     }
-}
-
-/// So long before an instant.
-fn ago(now: Timestamp, age: Duration) -> Timestamp {
-    let age = i64::try_from(age.as_micros()).unwrap_or(i64::MAX);
-    Timestamp::from_micros(now.micros().saturating_sub(age))
 }
