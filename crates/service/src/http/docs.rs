@@ -243,7 +243,7 @@ fn complete_operation(method: &Method, operation: &mut Operation) {
         (408, true, "The request took longer than `REQUEST_TIMEOUT_SECONDS`."),
         (
             409,
-            keyed || ["delete_user", "replay_stripe_event"].contains(&name),
+            keyed || matches!(name.as_str(), "delete_user" | "replay_stripe_event"),
             "It conflicts with what is there.",
         ),
         (413, has_body, "The body is larger than 1 MiB, a batch larger than 16 MiB."),
