@@ -49,6 +49,13 @@ impl Timestamp {
         let micros = i64::try_from(duration.as_micros()).unwrap_or(MAX_MICROS);
         Self(self.0.saturating_add(micros).min(MAX_MICROS))
     }
+
+    /// So long before this instant.
+    #[must_use]
+    pub fn minus(self, duration: Duration) -> Self {
+        let micros = i64::try_from(duration.as_micros()).unwrap_or(MAX_MICROS);
+        Self(self.0.saturating_sub(micros))
+    }
 }
 
 impl FromStr for Timestamp {

@@ -4,7 +4,7 @@
 
 use crate::app::App;
 use crate::writer::WriteError;
-use crate::{credits, files, limits, measure, payments, sessions, subscriptions};
+use crate::{credits, files, limits, measure, payments, retention, sessions, subscriptions};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -16,6 +16,7 @@ pub async fn run(app: Arc<App>) {
     // What a crash left of uploads takes room on the disk, so it goes at once.
     run_one(&app, "files", "sweeping files", files::sweeper::sweep(&app)).await;
     let mut counters = limits::sweeper::Walk::default();
+    let mut retention = retention::Walks::default();
     loop {
         tokio::time::sleep(EVERY).await;
         let expiries = async { credits::sweeper::sweep(&app).await.map(drop) };
@@ -24,6 +25,7 @@ pub async fn run(app: Arc<App>) {
         run_one(&app, "payments", "settling payments", payments::settle::sweep(&app)).await;
         let keys = credits::sweeper::forget_keys(&app);
         run_one(&app, "idempotency_keys", "forgetting idempotency keys", keys).await;
+        run_one(&app, "retention", "removing what is too old", retention.sweep(&app)).await;
         run_one(&app, "sessions", "sweeping sessions", sessions::sweeper::sweep(&app)).await;
         run_one(&app, "files", "sweeping files", files::sweeper::sweep(&app)).await;
         run_one(&app, "limit_counters", "sweeping counters of limits", counters.sweep(&app)).await;

@@ -3,7 +3,8 @@
 //! Reading order: [`app`] (what every request can reach), [`boot`] (the only wiring), [`http`]
 //! (around every request), [`auth`] (who asks and what it may), [`db`] and [`writer`] (how rows are
 //! read and changed), then the product: [`users`], [`usage`], [`credits`], [`plans`],
-//! [`subscriptions`], [`payments`] and [`stripe`], [`sessions`], [`live`], [`ops`], and [`audit`] beside all of it.
+//! [`subscriptions`], [`payments`] and [`stripe`], [`sessions`], [`live`], [`ops`], [`audit`] beside all of it, and
+//! what goes by and by: [`jobs`], [`retention`].
 
 pub mod app;
 pub mod audit;
@@ -24,6 +25,7 @@ pub mod ops;
 pub mod payments;
 pub mod plans;
 pub mod prices;
+pub mod retention;
 pub mod sessions;
 pub mod stripe;
 pub mod subscriptions;

@@ -125,6 +125,13 @@ pub fn job(name: &'static str, took: Duration, done: bool, at_seconds: i64) {
     }
 }
 
+/// So many things of a class were removed because of their age.
+pub fn retired(class: &'static str, count: u64) {
+    if count > 0 {
+        metrics::counter!("retention_removed_total", "class" => class).increment(count);
+    }
+}
+
 /// Stripe was asked.
 pub fn stripe_request(outcome: &'static str, took: Duration) {
     metrics::counter!("stripe_requests_total", "outcome" => outcome).increment(1);
@@ -282,6 +289,10 @@ fn describe_neighbours() {
         "job_last_success_timestamp_seconds",
         Unit::Seconds,
         "When a job last ran without failing."
+    );
+    describe_counter!(
+        "retention_removed_total",
+        "What was removed because of its age, by class; replicas that meet may both count it."
     );
     describe_counter!("stripe_requests_total", "Attempts to ask Stripe, by outcome.");
     describe_histogram!(

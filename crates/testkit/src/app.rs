@@ -221,6 +221,7 @@ impl Site {
     pub async fn sweep(&self) -> usize {
         let app = self.running().as_ref().map(|running| Arc::clone(&running.app));
         let app = app.expect("the service runs");
+        user_service::retention::Walks::default().sweep(&app).await.expect("retention succeeds");
         user_service::files::sweeper::sweep(&app).await.expect("the sweep of files succeeds");
         user_service::sessions::sweeper::sweep(&app).await.expect("the sweep of sessions succeeds");
         user_service::payments::settle::sweep(&app).await.expect("payments are settled");

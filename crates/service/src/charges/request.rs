@@ -98,7 +98,7 @@ impl Sent {
         let Self { record, payment } = self;
         let now = app.clock.now();
         let counted = record.counts_tokens() || payment.usage.is_some() || payment.pools.is_some();
-        let mut new = record.into_new(user, now)?;
+        let mut new = record.into_new(user, now, app.config.contents)?;
         let quantities = quantities(&mut new, &payment)?;
         let at = new.created_at.unwrap_or(now);
         let rated = rate(app, &mut new, &quantities, payment.credits, terms, at)?;

@@ -12,6 +12,7 @@ mod files;
 mod payments;
 mod plans;
 mod prices;
+mod privacy;
 mod rules;
 mod source;
 mod traces;
@@ -25,6 +26,7 @@ pub use files::{FileQuotas, FileStore, S3, S3Keys};
 pub use payments::{PaymentSettings, Stripe};
 pub use plans::{CENTS_MAX, Catalogue, PLANS_MAX, PRICE_MIN_CENTS};
 pub use prices::{Markups, PriceSettings, UnknownModel};
+pub use privacy::{Contents, Retention};
 pub use source::{ConfigError, Origin, Setting};
 pub use traces::TraceSettings;
 pub use value::is_authority;
@@ -110,6 +112,10 @@ pub struct Config {
     pub payments: PaymentSettings,
     /// `SESSION_DAYS`; nothing means that they never expire.
     pub session_life: Option<Duration>,
+    /// `STORE_CONTENT`.
+    pub contents: Contents,
+    /// How old things get: `RETENTION_*`.
+    pub retention: Retention,
     /// `JSON_BODY_LIMIT_BYTES`.
     pub json_body_limit_bytes: usize,
     /// `BATCH_BODY_LIMIT_BYTES`.
@@ -239,6 +245,8 @@ impl Config {
             catalogue: plans::catalogue(reader)?,
             payments: payments::settings(reader)?,
             session_life: life(reader, "SESSION_DAYS")?,
+            contents: privacy::contents(reader)?,
+            retention: privacy::retention(reader)?,
             json_body_limit_bytes: reader.number("JSON_BODY_LIMIT_BYTES", 1024..=104_857_600)?,
             batch_body_limit_bytes: reader.number("BATCH_BODY_LIMIT_BYTES", 1024..=1_073_741_824)?,
             request_timeout: Duration::from_secs(reader.number("REQUEST_TIMEOUT_SECONDS", 1..=3600)?),

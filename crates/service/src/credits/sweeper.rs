@@ -7,7 +7,6 @@ use crate::app::App;
 use crate::credits::{LedgerCommand, store};
 use crate::db::DbError;
 use crate::writer::{Command, WriteError};
-use kernel::Timestamp;
 
 /// How many grants it looks at in one go.
 const AT_ONCE: i64 = 500;
@@ -35,8 +34,7 @@ pub async fn sweep(app: &App) -> Result<usize, WriteError> {
 /// # Errors
 /// A sentence for the log.
 pub async fn forget_keys(app: &App) -> Result<(), WriteError> {
-    let life = i64::try_from(app.config.idempotency_life.as_micros()).unwrap_or(i64::MAX);
-    let before = Timestamp::from_micros(app.clock.now().micros().saturating_sub(life));
+    let before = app.clock.now().minus(app.config.idempotency_life);
     let sql = "SELECT created_at FROM idempotency_keys WHERE created_at < $1 ORDER BY created_at LIMIT 1";
     while app.db.find::<i64>(sql, &[before.micros().into()]).await.map_err(unavailable)?.is_some() {
         app.writer.execute(Command::ForgetKeys(before)).await?;

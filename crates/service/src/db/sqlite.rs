@@ -216,6 +216,8 @@ fn connect(path: &Path, writing: bool) -> Result<Connection, DbError> {
         connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
         connection.pragma_update(None, "cache_size", if writing { -16_384 } else { -2_048 })?;
         connection.pragma_update(None, "temp_store", "MEMORY")?;
+        // What is deleted is overwritten, in its page and when the page is free: erased means gone.
+        connection.pragma_update(None, "secure_delete", writing)?;
         connection.pragma_update(None, "query_only", !writing)?;
         connection.set_prepared_statement_cache_capacity(64);
         Ok::<_, rusqlite::Error>(connection)

@@ -8,7 +8,7 @@
 //!
 //! Reading order: [`model`], [`kind`], [`name`], [`spool`], [`objects`], [`signature`], [`edits`],
 //! [`keep`] (from a spool to a stored file), [`receive`], [`upload`], [`address`], [`api`], [`direct`],
-//! [`serve`], [`store`], [`sweeper`].
+//! [`serve`], [`store`], [`sweeper`], [`retention`].
 
 pub mod address;
 pub mod api;
@@ -20,6 +20,7 @@ pub mod model;
 pub mod name;
 pub mod objects;
 pub mod receive;
+pub mod retention;
 pub mod serve;
 pub mod signature;
 pub mod spool;

@@ -44,8 +44,7 @@ pub async fn sweep(app: &App) -> Result<(), WriteError> {
 }
 
 fn ago(app: &App, age: Duration) -> Timestamp {
-    let age = i64::try_from(age.as_micros()).unwrap_or(i64::MAX);
-    Timestamp::from_micros(app.clock.now().micros().saturating_sub(age))
+    app.clock.now().minus(age)
 }
 
 /// That long ago; or when this process began, where no other could have left anything since.

@@ -241,7 +241,11 @@ fn complete_operation(method: &Method, operation: &mut Operation) {
         (404, in_path || !public, "There is no such user, transaction, price or subscription."),
         (404, switchable, "The route is switched off by the settings."),
         (408, true, "The request took longer than `REQUEST_TIMEOUT_SECONDS`."),
-        (409, keyed || name == "delete_user", "It conflicts with what is there."),
+        (
+            409,
+            keyed || matches!(name.as_str(), "delete_user" | "replay_stripe_event"),
+            "It conflicts with what is there.",
+        ),
         (413, has_body, "The body is larger than 1 MiB, a batch larger than 16 MiB."),
         (415, has_body, "The body is not JSON."),
         (422, keyed, "The idempotency key was used before with a different request."),

@@ -17,7 +17,7 @@ use crate::users::api::refused;
 use crate::writer::{Command, Edit, WriteError};
 use aws_lc_rs::digest::{SHA256, digest};
 use axum::http::StatusCode;
-use kernel::{Credits, Timestamp};
+use kernel::Credits;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use std::fmt::Write as _;
@@ -65,8 +65,7 @@ pub fn cause(caller: &str, key: Option<String>) -> String {
 /// # Errors
 /// 422 where it is another request's, 429 where too many are open.
 pub async fn begin(app: &App, user: &UserRef, new: &NewPayment) -> Result<Payment, ApiError> {
-    let life = i64::try_from(PENDING_LIFE.as_micros()).unwrap_or(i64::MAX);
-    let since = Timestamp::from_micros(app.clock.now().micros().saturating_sub(life));
+    let since = app.clock.now().minus(PENDING_LIFE);
     if store::pending(&app.db, user.row, since).await? >= PENDING_MAX {
         let message = format!("A user may have at most {PENDING_MAX} payments open that began within a day");
         return Err(ApiError::new(StatusCode::TOO_MANY_REQUESTS, "TooManyPaymentsException", message));

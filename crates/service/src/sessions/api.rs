@@ -197,7 +197,7 @@ pub async fn create_session(
         expires_at: app.config.session_life.map(|life| now.plus(life)),
         title: value.title.map(Text::into_string).filter(|title| !title.is_empty()),
         session_summary: None,
-        conversation_data: value.conversation_data.unwrap_or_default(),
+        conversation_data: app.config.contents.of(value.conversation_data).unwrap_or_default(),
         metadata: value.metadata.unwrap_or_default(),
     };
     let edit = edits::create(on.user.row, &session);
@@ -328,6 +328,7 @@ pub async fn update_session(
         return Err(ApiError::invalid(["body", "title"], rule));
     }
     let title = title.map(Text::into_string);
+    let conversation_data = conversation_data.map(|data| app.config.contents.of(data));
     let now = app.clock.now();
     let mut view = view(&app, &on.session).await?;
     view.title = title.clone().or(view.title);
@@ -392,7 +393,8 @@ pub async fn set_session_summary(
 ) -> Result<Response, ApiError> {
     let summary = value.summary.or(value.session_summary);
     let summary = summary.ok_or_else(|| ApiError::missing(["body", "summary"]))?;
-    let patch = SessionPatch { session_summary: Some(summary.into_string()), ..SessionPatch::default() };
+    let session_summary = Some(app.config.contents.of(summary.into_string()));
+    let patch = SessionPatch { session_summary, ..SessionPatch::default() };
     let change = edits::update((&on.session).into(), patch, app.clock.now());
     edit(&app, &on, once, change, "Session summary updated successfully".to_owned(), true).await
 }

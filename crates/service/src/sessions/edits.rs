@@ -1,14 +1,14 @@
 //! The small changes of sessions, each with its statements.
 
-use super::model::{Session, Status, expiry_day};
+use super::model::{Memory, Session, Status, expiry_day};
 use super::store::Ownership;
 use crate::db::Value;
 use crate::writer::{Counter, Edit, Statement};
 use kernel::{JsonObject, Score, Timestamp, UserRowId};
 use std::time::Duration;
 
-/// How many messages of a deleted session go in one commit.
-const REMOVED_AT_ONCE: i64 = 100;
+/// How many messages, and how many memories, of a session go in one commit.
+pub const REMOVED_AT_ONCE: i64 = 100;
 /// How much can be remembered of one session.
 pub const MEMORIES_MAX: i64 = 1_000;
 
@@ -105,6 +105,30 @@ pub fn remove(of: Ownership) -> Edit {
     )
 }
 
+/// Makes a session unknown, unless something happened in it since an instant.
+#[must_use]
+pub fn delete_unused(of: Ownership, before: Timestamp, now: Timestamp) -> Edit {
+    let sql = "UPDATE sessions SET deleted_at = $2 WHERE id = $1 AND updated_at < $3 AND deleted_at IS NULL";
+    let values = vec![of.session.into(), now.micros().into(), before.micros().into()];
+    Edit::new(of.user, vec![Statement::any(sql, values)])
+}
+
+/// Removes some of a session's messages and memories from before an instant, the first ones first.
+///
+/// Where the clocks of two replicas differ, a message may be younger than one that comes after it; then both
+/// wait, so that the messages that are left are numbered without gaps.
+#[must_use]
+pub fn forget_before(of: Ownership, before: Timestamp) -> Edit {
+    let messages = "DELETE FROM messages WHERE id IN (WITH f AS \
+        (SELECT id, seq, created_at FROM messages WHERE session_row = $1 ORDER BY seq LIMIT $3) \
+        SELECT id FROM f WHERE created_at < $2 AND NOT EXISTS \
+        (SELECT 1 FROM f young WHERE young.created_at >= $2 AND young.seq < f.seq))";
+    let memories = "DELETE FROM session_memories WHERE id IN (SELECT id FROM session_memories \
+        WHERE session_row = $1 AND created_at < $2 ORDER BY created_at, id LIMIT $3)";
+    let values = || vec![of.session.into(), before.micros().into(), REMOVED_AT_ONCE.into()];
+    Edit::new(of.user, vec![Statement::any(messages, values()), Statement::any(memories, values())])
+}
+
 /// Writes down that sessions have expired; one that was used meanwhile stays as it is.
 #[must_use]
 pub fn expire(of: Ownership, now: Timestamp) -> Edit {
@@ -144,26 +168,22 @@ pub fn update_message(of: Ownership, message_id: &str, patch: &MessagePatch, now
 
 /// Remembers something of a session. Statement 0 finds the session gone, statement 1 finds it full.
 #[must_use]
-pub fn remember(
-    of: Ownership,
-    memory_type: &str,
-    content: &str,
-    metadata: &JsonObject,
-    now: Timestamp,
-) -> Edit {
+pub fn remember(of: Ownership, memory: &Memory) -> Edit {
+    let now = memory.created_at;
     let touch = "UPDATE sessions SET updated_at = $2 WHERE id = $1 AND deleted_at IS NULL \
         AND EXISTS (SELECT 1 FROM credit_accounts a WHERE a.user_id = sessions.user_id AND NOT a.closed)";
-    let insert = "INSERT INTO session_memories (id, user_id, session_row, memory_type, content, metadata, created_at) \
-        SELECT $1, s.user_id, s.id, $3, $4, $5, $6 FROM sessions s WHERE s.id = $2 \
+    let insert = "INSERT INTO session_memories (id, user_id, session_row, memory_type, content, content_stored, metadata, \
+        created_at) SELECT $1, s.user_id, s.id, $3, $4, $8, $5, $6 FROM sessions s WHERE s.id = $2 \
         AND (SELECT count(*) FROM session_memories m WHERE m.session_row = $2) < $7";
     let values = vec![
         Value::Fresh,
         of.session.into(),
-        memory_type.into(),
-        content.into(),
-        metadata.as_str().into(),
+        memory.memory_type.as_str().into(),
+        memory.content.as_str().into(),
+        memory.metadata.as_str().into(),
         now.micros().into(),
         MEMORIES_MAX.into(),
+        i64::from(memory.content_stored).into(),
     ];
     let statements = vec![
         Statement::one(touch, vec![of.session.into(), now.micros().into()]),

@@ -50,6 +50,9 @@ pub struct MemoryView {
     /// What is remembered.
     #[schema(max_length = 262_144)]
     content: String,
+    /// False where `content` was not stored (`STORE_CONTENT`), and absent where it was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    content_stored: Option<bool>,
     /// Anything.
     metadata: JsonObject,
     /// When it was added.
@@ -64,6 +67,7 @@ impl MemoryView {
             user_id: user_id.clone(),
             memory_type: memory.memory_type,
             content: memory.content,
+            content_stored: (!memory.content_stored).then_some(false),
             metadata: memory.metadata,
             created_at: memory.created_at,
         }
@@ -93,12 +97,12 @@ pub async fn add_memory(
     let memory = Memory {
         id: 0,
         memory_type: value.memory_type.map_or_else(|| "conversation".to_owned(), Text::into_string),
-        content: value.content.into_string(),
+        content: app.config.contents.of(value.content.into_string()),
+        content_stored: app.config.contents.are_stored(),
         metadata: value.metadata.unwrap_or_default(),
         created_at: now,
     };
-    let change =
-        edits::remember((&on.session).into(), &memory.memory_type, &memory.content, &memory.metadata, now);
+    let change = edits::remember((&on.session).into(), &memory);
     let session = on.session.clone();
     let respond = move |done: &Done| {
         let Done::Edited(Some(id)) = done else { return Bytes::new() };

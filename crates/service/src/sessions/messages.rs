@@ -6,6 +6,7 @@ use super::model::{Append, MessageFacts, NewMessage, Role, SessionRef, StoredMes
 use super::{store, words};
 use crate::app::App;
 use crate::auth::grants::{CanAppend, CanReadSession, CanWriteSession};
+use crate::config::Contents;
 use crate::http::envelope::bytes as to_bytes;
 use crate::http::page::{Page, PageQuery};
 use crate::http::{ApiError, BatchInput, Envelope, Input, Query, facts, json};
@@ -55,9 +56,10 @@ pub struct MessageRequest {
 }
 
 impl MessageRequest {
-    fn into_new(self, session: &SessionRef) -> Result<NewMessage, ApiError> {
+    /// The message that it asks for, with as much of its contents as is kept.
+    fn into_new(self, session: &SessionRef, contents: Contents) -> Result<NewMessage, ApiError> {
         let content = match (self.content, &self.tool_calls) {
-            (Some(content), _) => content.into_string(),
+            (Some(content), _) => contents.of(content.into_string()),
             (None, Some(_)) => String::new(),
             (None, None) => return Err(ApiError::missing(["body", "content"])),
         };
@@ -68,7 +70,8 @@ impl MessageRequest {
                 message_type: self.message_type.map_or_else(|| "chat".to_owned(), Text::into_string),
                 role: self.role,
                 content,
-                tool_calls: self.tool_calls,
+                content_stored: contents.are_stored(),
+                tool_calls: contents.of(self.tool_calls),
                 tool_call_id: self.tool_call_id.map(Text::into_string),
                 metadata: self.metadata.or(self.message_metadata).unwrap_or_default(),
                 tokens_used: self.tokens_used.unwrap_or_default().get().into(),
@@ -99,6 +102,9 @@ pub struct MessageView {
     /// What is said.
     #[schema(max_length = 262_144)]
     content: String,
+    /// False where `content` and `tool_calls` were not stored (`STORE_CONTENT`), and absent where they were.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    content_stored: Option<bool>,
     /// The tools that the model calls.
     tool_calls: Option<JsonArray>,
     /// The call that a tool answers.
@@ -136,6 +142,7 @@ impl MessageView {
             message_type: facts.message_type,
             role: facts.role,
             content: facts.content,
+            content_stored: (!facts.content_stored).then_some(false),
             tool_calls: facts.tool_calls,
             tool_call_id: facts.tool_call_id,
             message_metadata: facts.metadata,
@@ -175,7 +182,7 @@ pub async fn add_message(
     on: CanAppend,
     Input { value, once }: Input<MessageRequest>,
 ) -> Result<Response, ApiError> {
-    let new = value.into_new(&on.session)?;
+    let new = value.into_new(&on.session, app.config.contents)?;
     let clock = app.clock.clone();
     let respond = move |done: &Done| match done {
         Done::Messages(added) => added.first().map_or_else(Bytes::new, |message| {
@@ -236,7 +243,9 @@ pub async fn add_messages(
         return Err(ApiError::invalid(["body", "messages"], rule));
     }
     let messages = value.messages.into_iter().enumerate().map(|(place, request)| {
-        request.into_new(&on.session).map_err(|error| error.within(&["messages", &place.to_string()]))
+        request
+            .into_new(&on.session, app.config.contents)
+            .map_err(|error| error.within(&["messages", &place.to_string()]))
     });
     let messages = messages.collect::<Result<Vec<_>, _>>()?;
     let clock = app.clock.clone();

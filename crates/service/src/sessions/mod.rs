@@ -9,7 +9,7 @@
 //! is edits.
 //!
 //! Reading order: [`model`], [`api`], [`messages`], [`memory`], [`search`] over [`words`],
-//! [`edits`], [`store`], `engine`, [`sweeper`].
+//! [`edits`], [`store`], `engine`, [`sweeper`], [`retention`].
 
 pub mod api;
 pub mod edits;
@@ -17,6 +17,7 @@ pub mod engine;
 pub mod memory;
 pub mod messages;
 pub mod model;
+pub mod retention;
 pub mod search;
 pub mod store;
 pub mod sweeper;

@@ -184,6 +184,8 @@ pub struct MessageFacts {
     pub role: Role,
     /// The text.
     pub content: String,
+    /// Whether the text and the tools' calls are those that came, and not emptied.
+    pub content_stored: bool,
     /// The tools that the model calls.
     pub tool_calls: Option<JsonArray>,
     /// The call that a tool answers.
@@ -256,7 +258,8 @@ pub struct StoredMessage {
 macro_rules! message_columns {
     () => {
         "m.id, m.seq, m.message_id, m.created_at, m.updated_at, m.message_type, m.role, m.content, m.tool_calls, \
-         m.tool_call_id, m.metadata, m.tokens_used, m.cost_usd, m.is_summary_candidate, m.importance_score, s.session_id"
+         m.tool_call_id, m.metadata, m.tokens_used, m.cost_usd, m.is_summary_candidate, m.importance_score, s.session_id, \
+         m.content_stored"
     };
 }
 pub(crate) use message_columns;
@@ -273,6 +276,7 @@ impl FromRow for StoredMessage {
                 message_type: row.text(5)?,
                 role: Role::stored(&row.text(6)?)?,
                 content: row.text(7)?,
+                content_stored: row.int(16)? != 0,
                 tool_calls: row.optional_text(8)?.map(JsonArray::from_stored),
                 tool_call_id: row.optional_text(9)?,
                 metadata: JsonObject::from_stored(row.text(10)?),
@@ -341,6 +345,8 @@ pub struct Memory {
     pub memory_type: String,
     /// The text.
     pub content: String,
+    /// Whether the text is the one that came, and not emptied.
+    pub content_stored: bool,
     /// The caller's data.
     pub metadata: JsonObject,
     /// When it was added.
@@ -353,6 +359,7 @@ impl FromRow for Memory {
             id: row.int(0)?,
             memory_type: row.text(1)?,
             content: row.text(2)?,
+            content_stored: row.int(5)? != 0,
             metadata: JsonObject::from_stored(row.text(3)?),
             created_at: Timestamp::from_micros(row.int(4)?),
         })

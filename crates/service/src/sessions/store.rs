@@ -109,7 +109,7 @@ pub async fn list(
 
 /// The messages of a session, oldest first.
 ///
-/// They are numbered without gaps, so an offset costs nothing.
+/// They are numbered without gaps from the first that is still there, so an offset costs nothing.
 ///
 /// # Errors
 /// [`DbError`].
@@ -120,7 +120,14 @@ pub async fn messages(db: &Db, session: i64, wanted: Stretch) -> Result<Rows<Sto
         " FROM messages m JOIN sessions s ON s.id = m.session_row WHERE m.session_row = $1 AND m.seq > $2 \
          ORDER BY m.seq LIMIT $3"
     );
-    let after = wanted.after.map_or(0, |(seq, _)| seq) + wanted.offset;
+    let mut after = wanted.after.map_or(0, |(seq, _)| seq);
+    if wanted.offset > 0 {
+        let first = "SELECT seq FROM messages WHERE session_row = $1 AND seq > $2 ORDER BY seq LIMIT 1";
+        let Some(first) = db.find::<i64>(first, &[session.into(), after.into()]).await? else {
+            return Ok(Rows::up_to(wanted.limit));
+        };
+        after = first - 1 + wanted.offset;
+    }
     db.page(sql, [session, after, wanted.limit + 1].map(Value::from).to_vec(), wanted.limit).await
 }
 
@@ -164,7 +171,7 @@ pub async fn memories(
     memory_type: Option<String>,
     wanted: Stretch,
 ) -> Result<Rows<Memory>, DbError> {
-    let sql = "SELECT id, memory_type, content, metadata, created_at FROM session_memories WHERE session_row = $1 \
+    let sql = "SELECT id, memory_type, content, metadata, created_at, content_stored FROM session_memories WHERE session_row = $1 \
                AND (created_at, id) < ($2, $3) AND (CAST($6 AS TEXT) IS NULL OR memory_type = $6) \
                ORDER BY created_at DESC, id DESC LIMIT $4 OFFSET $5";
     let mut values = vec![session.into()];

@@ -222,7 +222,8 @@ pub struct EventPath {
 
 /// Take an event in again
 ///
-/// From the beginning, also one that was given up. What it did before is not done twice.
+/// From the beginning, also one that was given up. What it did before is not done twice. 409 where what it said
+/// was removed after `RETENTION_STRIPE_EVENTS_DAYS`.
 #[utoipa::path(
     post, path = "/api/v1/admin/stripe/events/{event_id}/replay", tag = "Payments", operation_id = "replay_stripe_event",
     params(EventPath), security(("bearer" = []), ("service_key" = ["admin"])),
@@ -236,7 +237,9 @@ pub async fn replay_stripe_event(
     let id = path.event_id.as_str();
     let not_found = || ApiError::not_found(format!("Event not found: {id}"));
     if !inbox::replay(&app, id).await? {
-        return Err(not_found());
+        inbox::find(&app.db, id).await?.ok_or_else(not_found)?;
+        let why = format!("What the event {id} said was removed after RETENTION_STRIPE_EVENTS_DAYS");
+        return Err(ApiError::conflict(why));
     }
     let of = inbox::find(&app.db, id).await?.ok_or_else(not_found)?;
     Ok(json(&Envelope::new("The event was taken in again", app.clock.now(), StoredEventView::from(of))))

@@ -253,12 +253,13 @@ async fn depth(app: &App) -> Result<(), WriteError> {
     Ok(())
 }
 
-/// Lets an event be tried again from the beginning; false where there is none.
+/// Lets an event be tried again from the beginning; false where there is none, or where what it said is forgotten.
 ///
 /// # Errors
 /// [`WriteError`].
 pub async fn replay(app: &App, id: &str) -> Result<bool, WriteError> {
-    let sql = "UPDATE stripe_events SET status = 'received', attempts = 0, next_attempt_at = $2, error = NULL, processed_at = NULL WHERE id = $1";
+    let sql = "UPDATE stripe_events SET status = 'received', attempts = 0, next_attempt_at = $2, error = NULL, processed_at = NULL \
+        WHERE id = $1 AND payload <> ''";
     let values = vec![id.into(), app.clock.now().micros().into()];
     match app.writer.execute(Command::Edit(Edit::new(UserRowId(0), vec![Statement::one(sql, values)]))).await
     {

@@ -6,6 +6,7 @@ use super::store::{self, UsageFilter};
 use crate::app::App;
 use crate::auth::grants::{CanReadUsage, CanWriteUsage, UserRef};
 use crate::charges::ChargeStatus;
+use crate::config::Contents;
 use crate::http::envelope::bytes as to_bytes;
 use crate::http::page::{Page, PageQuery};
 use crate::http::{ApiError, Envelope, Input, Query, json};
@@ -94,11 +95,11 @@ impl UsageRequest {
             || self.output_tokens.is_some()
     }
 
-    /// The record that it asks for.
+    /// The record that it asks for, with as much of its contents as is kept.
     ///
     /// # Errors
     /// 400 when it says that it happened too far ahead; `loc` begins with `place`.
-    pub fn into_new(self, user: UserRef, now: Timestamp) -> Result<NewUsage, ApiError> {
+    pub fn into_new(self, user: UserRef, now: Timestamp, contents: Contents) -> Result<NewUsage, ApiError> {
         if self.created_at.is_some_and(|at| at > now.plus(FUTURE_MAX)) {
             return Err(ApiError::invalid(["body", "created_at"], "must be at most 5 minutes in the future"));
         }
@@ -126,8 +127,8 @@ impl UsageRequest {
                 tool_name: given(self.tool_name),
                 operation_name: given(self.operation_name),
                 billing_metadata: self.billing_metadata.or(self.request_metadata).unwrap_or_default(),
-                request_data: self.request_data.unwrap_or_default(),
-                response_data: self.response_data.unwrap_or_default(),
+                request_data: contents.of(self.request_data).unwrap_or_default(),
+                response_data: contents.of(self.response_data).unwrap_or_default(),
             }),
         })
     }
@@ -267,7 +268,7 @@ pub async fn record_usage(
     Input { value, once }: Input<UsageRequest>,
 ) -> Result<Response, ApiError> {
     same_user(&on.user.auth0_id, on.user.row, value.user_id.as_ref(), "user_id")?;
-    let new = value.into_new(on.user.clone(), app.clock.now())?;
+    let new = value.into_new(on.user.clone(), app.clock.now(), app.config.contents)?;
     let (clock, auth0_id) = (app.clock.clone(), on.user.auth0_id.clone());
     let respond = move |done: &Done| match done {
         Done::Usage(outcomes) => match outcomes.first() {

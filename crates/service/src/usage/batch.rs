@@ -163,7 +163,7 @@ impl Sorted {
                 Some(_) => own_user(caller, users.values().next(), request.user_id.as_ref())?,
                 None => named_user(&users, request.user_id.as_ref()),
             };
-            match user.and_then(|user| request.into_new(user, now)) {
+            match user.and_then(|user| request.into_new(user, now, app.config.contents)) {
                 Ok(new) => good.push((place, new)),
                 Err(error) => {
                     bad.insert(place, error);

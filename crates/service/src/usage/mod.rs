@@ -4,12 +4,13 @@
 //! the sums of its hour, day and month move ([`rollup`]), so statistics cost the same over ten
 //! records and over ten million.
 //!
-//! Reading order: [`model`], [`rollup`], [`api`], [`batch`], [`stats`], [`store`], `engine`.
+//! Reading order: [`model`], [`rollup`], [`api`], [`batch`], [`stats`], [`store`], `engine`, [`retention`].
 
 pub mod api;
 pub mod batch;
 pub mod engine;
 pub mod model;
+pub mod retention;
 pub mod rollup;
 pub mod stats;
 pub mod store;

@@ -38,7 +38,7 @@ async fn usage(actor: &Actor) -> (i64, i64) {
 }
 
 /// Every file below a folder of the data folder.
-fn below(app: &TestApp, folder: &str) -> Vec<PathBuf> {
+pub fn below(app: &TestApp, folder: &str) -> Vec<PathBuf> {
     fn walk(folder: &Path, found: &mut Vec<PathBuf>) {
         for entry in std::fs::read_dir(folder).into_iter().flatten() {
             let path = entry.expect("an entry").path();

@@ -2,7 +2,7 @@
 
 mod events;
 mod life;
-mod shop;
+pub mod shop;
 mod top_up;
 
 use serde_json::{Value, json};

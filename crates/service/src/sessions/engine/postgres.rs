@@ -80,13 +80,13 @@ fn messages(changes: &Changes) -> Write<'_> {
     Write::rows(
         "INSERT INTO messages (id, user_id, session_row, seq, message_id, message_type, role, content, tool_calls, \
          tool_call_id, metadata, tokens_used, cost_usd, is_summary_candidate, importance_score, created_at, \
-         updated_at, words) SELECT t.id, s.user_id, s.id, s.message_count - t.back, t.message_id, t.message_type, t.role, \
+         updated_at, words, content_stored) SELECT t.id, s.user_id, s.id, s.message_count - t.back, t.message_id, t.message_type, t.role, \
          t.content, t.tool_calls, t.tool_call_id, t.metadata, t.tokens_used, t.cost_usd, t.candidate, t.score, \
-         t.created_at, t.created_at, t.words::tsvector \
+         t.created_at, t.created_at, t.words::tsvector, t.content_stored \
          FROM UNNEST($1::bigint[], $2::bigint[], $3::bigint[], $4::text[], $5::text[], $6::text[], $7::text[], \
          $8::text[], $9::text[], $10::text[], $11::bigint[], $12::bigint[], $13::bigint[], $14::bigint[], $15::bigint[], \
-         $16::text[]) AS t(id, session_row, back, message_id, message_type, role, content, tool_calls, tool_call_id, \
-         metadata, tokens_used, cost_usd, candidate, score, created_at, words) JOIN sessions s ON s.id = t.session_row",
+         $16::text[], $17::bigint[]) AS t(id, session_row, back, message_id, message_type, role, content, tool_calls, tool_call_id, \
+         metadata, tokens_used, cost_usd, candidate, score, created_at, words, content_stored) JOIN sessions s ON s.id = t.session_row",
         changes.messages.len(),
     )
     .column(all().map(|message| message.id))
@@ -105,4 +105,5 @@ fn messages(changes: &Changes) -> Write<'_> {
     .column(number(|facts| facts.importance_score.millionths()))
     .column(all().map(|message| message.created_at.micros()))
     .column(all().map(|message| words::to_tsvector(&message.new.words)))
+    .column(number(|facts| facts.content_stored.into()))
 }

@@ -55,7 +55,8 @@ pub fn write(connection: &Connection, changes: &Changes) -> Result<(), DbError> 
         let mut insert = connection.prepare_cached(
             "INSERT INTO messages (id, user_id, session_row, seq, message_id, message_type, role, content, tool_calls, \
              tool_call_id, metadata, tokens_used, cost_usd, is_summary_candidate, importance_score, created_at, \
-             updated_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?16)",
+             updated_at, content_stored) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?16, ?17)",
         )?;
         insert.execute(params![
             message.id,
@@ -74,6 +75,7 @@ pub fn write(connection: &Connection, changes: &Changes) -> Result<(), DbError> 
             i64::from(facts.is_summary_candidate),
             facts.importance_score.millionths(),
             at,
+            i64::from(facts.content_stored),
         ])?;
         if !message.new.words.is_empty() {
             let mut words =
