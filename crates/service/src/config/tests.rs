@@ -64,6 +64,25 @@ fn with_nothing_set_it_is_a_desk_with_sqlite() {
 }
 
 #[test]
+fn contents_are_stored_and_stay_unless_somebody_says_otherwise() {
+    let by_default = config(&[]);
+    assert_eq!((by_default.contents, by_default.retention), (Contents::Stored, Retention::default()));
+    let set = config(&[
+        ("STORE_CONTENT", "false"),
+        ("RETENTION_MESSAGES_DAYS", "7"),
+        ("RETENTION_FILES_DAYS", "0"),
+    ]);
+    assert_eq!(set.contents, Contents::Dropped);
+    assert_eq!(set.retention, Retention { messages: Some(days(7)), ..Retention::default() });
+    for key in ["MESSAGES", "SESSIONS", "USAGE_CONTENT", "FILES", "STRIPE_EVENTS"] {
+        let key = format!("RETENTION_{key}_DAYS");
+        for bad in ["-1", "36501", "1.5", "a week"] {
+            assert!(sentence(&[(&key, bad)]).starts_with(&format!("{key} must be ")), "{bad}");
+        }
+    }
+}
+
+#[test]
 fn every_key_of_the_file_is_read_and_every_key_read_is_in_the_file() {
     let mut reader = Reader::new(|_| None).expect("defaults");
     // A key that the code reads and the file lacks is an error here.
