@@ -1,7 +1,7 @@
 //! From settings to a running service: the only wiring.
 
 use crate::app::App;
-use crate::auth::{Auth0, AuthConfig, Authenticator, Supabase};
+use crate::auth::{AuthConfig, Authenticator};
 use crate::config::{Config, DatabaseUrl};
 use crate::credits::balances::Balances;
 use crate::credits::ledger::Policy;
@@ -121,7 +121,7 @@ pub async fn build(config: Config, clock: Clock, metrics: Option<Metrics>) -> Re
         Traces::start(&config, &clock).map_err(|error| BootError::Traces(error.to_string()))?.map(Arc::new);
     let (routes, document) = router::table();
     let app = Arc::new(App {
-        auth: Authenticator::new(auth(&config), clock.clone())?,
+        auth: Authenticator::new(AuthConfig::of(&config)?, clock.clone())?,
         balances: Balances::start(&db, &memory),
         verifications: Verifications::default(),
         row_ids: row_ids(),
@@ -172,22 +172,6 @@ fn stripe(config: &Config, clock: &Clock) -> Result<Option<stripe::Client>, Boot
 fn body_room(config: &Config) -> Semaphore {
     let bytes = config.batch_body_limit_bytes.max(config.json_body_limit_bytes).max(BODY_ROOM_BYTES);
     Semaphore::new(bytes.div_ceil(1024))
-}
-
-fn auth(config: &Config) -> AuthConfig {
-    AuthConfig {
-        auth0: config.auth0.as_ref().map(|auth0| Auth0 {
-            domain: auth0.base_url.clone(),
-            audience: auth0.audience.clone(),
-            issuer_url: Some(auth0.base_url.clone()),
-        }),
-        supabase: config
-            .supabase
-            .as_ref()
-            .map(|supabase| Supabase { jwt_secret: supabase.jwt_secret.clone(), url: supabase.url.clone() }),
-        service_key: config.user_service_api_key.clone(),
-        admin_role: config.admin_role.clone(),
-    }
 }
 
 /// Listens where the settings say.

@@ -208,12 +208,29 @@ pub fn live_event(kind: &'static str) {
     metrics::counter!("live_events_total", "event" => kind).increment(1);
 }
 
+/// The signing keys of an identity provider were fetched, or why not.
+pub fn jwks_fetched(provider: &str, outcome: &'static str) {
+    metrics::counter!("jwks_fetches_total", "provider" => provider.to_owned(), "outcome" => outcome)
+        .increment(1);
+}
+
+/// How old the signing keys of an identity provider are.
+pub fn jwks_age(provider: &str, age: Duration) {
+    metrics::gauge!("jwks_age_seconds", "provider" => provider.to_owned()).set(age.as_secs_f64());
+}
+
+/// A token was verified, remembered from before, or refused, and why.
+pub fn token_judged(outcome: &'static str) {
+    metrics::counter!("token_verifications_total", "outcome" => outcome).increment(1);
+}
+
 /// What each number means, for the metrics page; `docs/monitoring.md` says the same.
 pub fn describe() {
     describe_requests();
     describe_ledger();
     describe_engines();
     describe_neighbours();
+    describe_tokens();
 }
 
 fn describe_requests() {
@@ -311,4 +328,17 @@ fn describe_neighbours() {
     describe_counter!("trace_exports_total", "Batches of spans sent to the collector, by outcome.");
     describe_counter!("files_total", "Files stored and handed out by the service itself, by direction.");
     describe_counter!("file_bytes_total", Unit::Bytes, "Bytes of those files, by direction.");
+}
+
+fn describe_tokens() {
+    describe_counter!("jwks_fetches_total", "Fetches of signing keys, by identity provider and outcome.");
+    describe_gauge!(
+        "jwks_age_seconds",
+        Unit::Seconds,
+        "Time since signing keys were last fetched, by identity provider."
+    );
+    describe_counter!(
+        "token_verifications_total",
+        "Tokens judged: verified, remembered from before, or refused by the named rule."
+    );
 }

@@ -9,6 +9,7 @@ pub mod actors;
 pub mod app;
 pub mod events;
 pub mod files;
+pub mod issuer;
 pub mod postgres;
 pub mod process;
 pub mod proxy;

@@ -76,10 +76,11 @@ pub async fn create_dev_token(
     if app.config.environment != Environment::Development {
         return Err(no_route());
     }
-    let supabase = app.config.supabase.as_ref().ok_or_else(no_route)?;
+    let supabase = app.config.supabase.as_ref();
+    let secret = supabase.and_then(|supabase| supabase.jwt_secret.as_ref()).ok_or_else(no_route)?;
     let DevTokenRequest { user_id, email } = input?.value;
     let now = app.clock.now();
-    let token = dev_token::mint(&supabase.jwt_secret, &user_id, email.as_ref(), now);
+    let token = dev_token::mint(secret, &user_id, email.as_ref(), now);
     Ok(json(&DevToken {
         access_token: token.clone(),
         token,
@@ -107,9 +108,9 @@ pub struct AuthInfo {
 /// The identity providers.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Providers {
-    /// Which are switched on.
-    #[schema(max_items = 10, max_length = 20)]
-    available_providers: Vec<&'static str>,
+    /// Which are switched on: by `AUTH_PROVIDER`, and the names of `OIDC_ISSUERS`.
+    #[schema(max_items = 30, max_length = 255)]
+    available_providers: Vec<String>,
     /// The setting `AUTH_PROVIDER`.
     #[schema(max_length = 20)]
     default_provider: &'static str,
@@ -118,29 +119,51 @@ pub struct Providers {
     /// Whether Supabase is switched on.
     supabase_enabled: bool,
     /// Which of them have what they need to check tokens.
-    #[schema(max_items = 10, max_length = 20)]
-    configured_providers: Vec<&'static str>,
+    #[schema(max_items = 30, max_length = 255)]
+    configured_providers: Vec<String>,
+    /// What a token's `iss` may be, and how its signature is checked.
+    #[schema(max_items = 60)]
+    issuers: Vec<AcceptedIssuer>,
+}
+
+/// An issuer whose tokens are accepted.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct AcceptedIssuer {
+    /// The provider's name here.
+    #[schema(max_length = 255)]
+    provider: String,
+    /// What a token's `iss` must be, to the letter.
+    #[schema(max_length = 2000)]
+    issuer: String,
+    /// `published` for keys that the issuer publishes, `secret` for the shared secret (HS256).
+    #[schema(max_length = 20)]
+    keys: &'static str,
 }
 
 /// Tell which identity providers are accepted
 ///
-/// `AUTH_PROVIDER` switches them on; `configured_providers` lists those that have their settings.
+/// `AUTH_PROVIDER` and `OIDC_ISSUERS` switch them on; `configured_providers` lists those that have their settings,
+/// `issuers` whose tokens they are.
 #[utoipa::path(
     get, path = "/auth/info", tag = "Auth", operation_id = "get_auth_info", security(()),
     responses((status = 200, body = AuthInfo, description = "The providers", example = json!({
         "status": "multi-provider", "info": {"available_providers": ["auth0", "supabase"], "default_provider": "both",
-        "auth0_enabled": true, "supabase_enabled": true, "configured_providers": ["supabase"]},
+        "auth0_enabled": true, "supabase_enabled": true, "configured_providers": ["supabase"],
+        "issuers": [{"provider": "supabase", "issuer": "supabase", "keys": "secret"}]},
         "timestamp": "2025-07-27T00:11:26.479685Z"}))),
 )]
 pub async fn get_auth_info(State(app): State<Arc<App>>) -> Response {
-    let chosen = app.config.auth_provider;
-    let named = |auth0: bool, supabase: bool| {
-        [(auth0, "auth0"), (supabase, "supabase")]
-            .into_iter()
-            .filter(|(on, _)| *on)
-            .map(|(_, name)| name)
-            .collect()
+    let (config, chosen) = (&app.config, app.config.auth_provider);
+    let named = |auth0: bool, supabase: bool| -> Vec<String> {
+        let fixed = [(auth0, "auth0"), (supabase, "supabase")].into_iter();
+        let fixed = fixed.filter(|(on, _)| *on).map(|(_, name)| name.to_owned());
+        fixed.chain(config.oidc.iter().map(|issuer| issuer.terms.name.clone())).collect()
     };
+    let issuers = app.auth.issuers().map(|(provider, issuer, published)| AcceptedIssuer {
+        provider: provider.to_owned(),
+        issuer: issuer.to_owned(),
+        keys: if published { "published" } else { "secret" },
+    });
     json(&AuthInfo {
         status: "multi-provider",
         info: Providers {
@@ -148,7 +171,8 @@ pub async fn get_auth_info(State(app): State<Arc<App>>) -> Response {
             default_provider: chosen.as_str(),
             auth0_enabled: chosen.uses_auth0(),
             supabase_enabled: chosen.uses_supabase(),
-            configured_providers: named(app.config.auth0.is_some(), app.config.supabase.is_some()),
+            configured_providers: named(config.auth0.is_some(), config.supabase.is_some()),
+            issuers: issuers.collect(),
         },
         timestamp: app.clock.now(),
     })

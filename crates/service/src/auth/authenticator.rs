@@ -1,6 +1,7 @@
 //! From a request's headers to a principal.
 
 use super::config::{AuthConfig, AuthConfigError};
+use super::jwks::KeyState;
 use super::jwt::Verifier;
 use super::principal::{Principal, Scopes, ServicePrincipal};
 use super::token::Refusal;
@@ -41,20 +42,20 @@ enum Credential<'a> {
 }
 
 impl Authenticator {
-    /// Prepares what is configured; with Auth0 it must be called inside a tokio runtime, because
+    /// Prepares what is configured; with issuers it must be called inside a tokio runtime, because
     /// the keys are fetched in the background for as long as the authenticator lives.
     ///
     /// # Errors
     /// [`AuthConfigError`] names the key of the configuration that cannot work.
     pub fn new(config: AuthConfig, clock: Clock) -> Result<Self, AuthConfigError> {
-        let AuthConfig { auth0, supabase, service_key, admin_role } = config;
+        let AuthConfig { issuers, secret, service_key } = config;
         if service_key.as_ref().is_some_and(|key| key.expose().is_empty()) {
             return Err(AuthConfigError::ServiceKey);
         }
         let bootstrap = ServicePrincipal { key_id: "bootstrap".into(), scopes: Scopes::all_but_admin() };
         Ok(Self {
             service_key: service_key.map(|key| (key, bootstrap)),
-            verifier: Verifier::new(auth0.as_ref(), supabase.as_ref(), admin_role, clock)?,
+            verifier: Verifier::new(issuers, secret, clock)?,
         })
     }
 
@@ -68,15 +69,25 @@ impl Authenticator {
             Credential::Bearer(value) => match self.service(value) {
                 Some(service) => Ok(service),
                 None if value.starts_with(KEY_PREFIX) => Err(AuthError::Invalid),
-                None => self.verifier.verify(value).await.map(Principal::User).map_err(refused),
+                None => self.verifier.verify(value).await.map_err(refused),
             },
         }
     }
 
-    /// Whether tokens of every configured provider can be judged now.
+    /// How the keys are by which tokens are judged.
     #[must_use]
-    pub fn ready(&self) -> bool {
-        self.verifier.ready()
+    pub fn key_state(&self) -> KeyState {
+        self.verifier.state()
+    }
+
+    /// Each issuer whose tokens are accepted: its provider, what `iss` must be, and whether its keys are published.
+    pub fn issuers(&self) -> impl Iterator<Item = (&str, &str, bool)> {
+        self.verifier.issuers()
+    }
+
+    /// Puts the ages of the keys among the numbers.
+    pub fn measure(&self) {
+        self.verifier.measure();
     }
 
     fn service(&self, key: &[u8]) -> Option<Principal> {

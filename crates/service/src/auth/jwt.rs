@@ -1,42 +1,49 @@
-//! From a token to a user.
+//! From a token to a principal.
 //!
 //! What always holds:
-//! - The issuer that the token states selects one configured provider, and with it the one
-//!   algorithm and the keys that may have signed it. The token's own `alg` must agree.
+//! - The issuer that the token states selects one configured issuer, and with it the keys that may have signed
+//!   it; each key has one algorithm, and the token's own `alg` must agree. A token with HS256 meets the shared
+//!   secret and nothing else, any other never meets it.
+//! - What is cheap to refuse is refused first: length, form, issuer, claims and times, then the key, and the
+//!   signature last. Nobody learns which it was.
 //! - Its times are checked on every request, also when its signature was verified before, so
 //!   nothing outlives its expiry.
 
-use super::config::{Auth0, AuthConfigError, Supabase};
-use super::jwks::{Jwks, Limits};
-use super::principal::UserPrincipal;
-use super::token::{Refusal, Rules, TOKEN_MAX_BYTES, Verified};
-use jsonwebtoken::{Algorithm, DecodingKey, dangerous::insecure_decode_claims, decode_header};
-use kernel::Clock;
+use super::claims::{Claims, Verified};
+use super::config::{AuthConfigError, Issuer, SharedSecret};
+use super::jwks::{Jwks, KeyState, Limits};
+use super::key_set::{Digest, digest_of};
+use super::principal::Principal;
+use super::token::{Refusal, Token};
+use crate::measure;
+use aws_lc_rs::hmac;
+use jsonwebtoken::Algorithm;
+use kernel::{Clock, Timestamp};
 
-/// The audience of Supabase's tokens for signed-in users.
-const SUPABASE_AUDIENCE: &str = "authenticated";
-
-/// Verifies the tokens of the configured identity providers.
+/// Verifies the tokens of the configured issuers.
 pub struct Verifier {
-    supabase: Option<SupabaseIssuer>,
-    auth0: Option<Auth0Issuer>,
+    secret: Option<Shared>,
+    issuers: Vec<Provider>,
     clock: Clock,
 }
 
-struct SupabaseIssuer {
-    key: DecodingKey,
-    rules: Rules,
+/// The holder of the shared secret.
+struct Shared {
+    key: hmac::Key,
+    config: SharedSecret,
 }
 
-struct Auth0Issuer {
+/// An issuer with its keys.
+struct Provider {
     jwks: Jwks,
-    rules: Rules,
+    config: Issuer,
 }
 
-/// What must be known of a token before its key is.
-#[derive(serde::Deserialize)]
-struct Stated {
-    iss: String,
+/// How a token came to be believed.
+#[derive(Clone, Copy)]
+enum How {
+    Verified,
+    Remembered,
 }
 
 impl Verifier {
@@ -45,73 +52,134 @@ impl Verifier {
     /// # Errors
     /// [`AuthConfigError`] names the key of the configuration that cannot work.
     pub fn new(
-        auth0: Option<&Auth0>,
-        supabase: Option<&Supabase>,
-        admin_role: String,
+        issuers: Vec<Issuer>,
+        secret: Option<SharedSecret>,
         clock: Clock,
     ) -> Result<Self, AuthConfigError> {
-        let supabase = supabase.map(|config| SupabaseIssuer::new(config, admin_role.clone())).transpose()?;
-        let auth0 = auth0.map(|config| Auth0Issuer::new(config, admin_role, clock.clone())).transpose()?;
-        Ok(Self { supabase, auth0, clock })
+        let issuers = issuers.into_iter().map(|issuer| Provider::new(issuer, &clock));
+        let secret = secret.map(Shared::new).transpose()?;
+        Ok(Self { secret, issuers: issuers.collect::<Result<_, _>>()?, clock })
     }
 
-    /// Whether every configured provider's keys are there.
+    /// How the keys are: as those of the issuer who is worst off.
     #[must_use]
-    pub fn ready(&self) -> bool {
-        self.auth0.as_ref().is_none_or(|auth0| auth0.jwks.ready())
+    pub fn state(&self) -> KeyState {
+        let needed = self.issuers.iter().filter(|issuer| !issuer.config.optional);
+        needed.map(|issuer| issuer.jwks.state()).max().unwrap_or(KeyState::Ok)
     }
 
-    /// The user whom a token stands for.
+    /// Each issuer whose tokens are accepted: its provider, what `iss` must be, and whether its keys are published.
+    pub fn issuers(&self) -> impl Iterator<Item = (&str, &str, bool)> {
+        let published = self.issuers.iter().map(|issuer| (&issuer.config.terms, &issuer.config.url, true));
+        let secret = self.secret.iter().map(|secret| &secret.config);
+        let secret = secret.flat_map(|s| s.issuers.iter().map(|issuer| (&s.terms, issuer, false)));
+        published.chain(secret).map(|(terms, issuer, keys)| (terms.name.as_str(), issuer.as_str(), keys))
+    }
+
+    /// Puts the ages of all keys among the numbers.
+    pub fn measure(&self) {
+        for issuer in &self.issuers {
+            if let Some(age) = issuer.jwks.age() {
+                measure::jwks_age(&issuer.config.terms.name, age);
+            }
+        }
+    }
+
+    /// Whom a token stands for.
     ///
     /// # Errors
     /// A [`Refusal`] that says why the token is not accepted.
-    pub async fn verify(&self, token: &[u8]) -> Result<UserPrincipal, Refusal> {
-        if token.len() > TOKEN_MAX_BYTES {
-            return Err(Refusal::TooLong);
+    pub async fn verify(&self, token: &[u8]) -> Result<Principal, Refusal> {
+        let judged = self.judge(token).await;
+        measure::token_judged(match &judged {
+            Ok((_, How::Verified)) => "verified",
+            Ok((_, How::Remembered)) => "remembered",
+            Err(refusal) => refusal.name(),
+        });
+        judged.map(|(principal, _)| principal)
+    }
+
+    async fn judge(&self, text: &[u8]) -> Result<(Principal, How), Refusal> {
+        let token = Token::read(text)?;
+        if token.algorithm == Algorithm::HS256 {
+            let secret = self.secret.as_ref().ok_or(Refusal::Algorithm)?;
+            return Ok((secret.verify(&token, self.clock.now())?.principal, How::Verified));
         }
-        let verified = match (&self.auth0, &self.supabase) {
-            (Some(auth0), _) if auth0.issued(token)? => auth0.verify(token).await?,
-            (_, Some(supabase)) => supabase.rules.verify(token, &supabase.key)?,
-            _ => return Err(Refusal::Issuer),
-        };
-        verified.check_times(self.clock.now())?;
-        Ok(verified.user)
+        let digest = digest_of(text);
+        if let Some(verified) = self.remembered(&digest) {
+            return verified.map(|verified| (verified.principal, How::Remembered));
+        }
+        let claims = Claims(token.claims()?);
+        let stated = claims.issuer().ok_or(Refusal::Issuer)?;
+        let issuer = self.issuers.iter().find(|issuer| issuer.config.url == stated).ok_or(Refusal::Issuer)?;
+        let verified = issuer.verify(&token, &claims, digest, self.clock.now()).await?;
+        Ok((verified.principal, How::Verified))
+    }
+
+    /// What a token says that was verified before with a key that still is its issuer's.
+    fn remembered(&self, token: &Digest) -> Option<Result<Verified, Refusal>> {
+        let mut current = self.issuers.iter().map(|issuer| issuer.jwks.current());
+        current.find_map(|keys| {
+            let keys = keys.as_ref()?;
+            let verified = keys.remembered(token)?;
+            let judged = verified.check_times(self.clock.now());
+            if judged == Err(Refusal::Expired) {
+                keys.forget(token);
+            }
+            Some(judged.map(|()| verified))
+        })
     }
 }
 
-impl SupabaseIssuer {
-    fn new(config: &Supabase, admin_role: String) -> Result<Self, AuthConfigError> {
-        let secret = config.jwt_secret.expose().as_bytes();
+impl Shared {
+    fn new(config: SharedSecret) -> Result<Self, AuthConfigError> {
+        let secret = config.secret.expose().as_bytes();
         if secret.is_empty() {
             return Err(AuthConfigError::Secret);
         }
-        let project = config.url.as_ref().map(|url| format!("{}/auth/v1", url.trim_end_matches('/')));
-        let issuers: Vec<String> = project.into_iter().chain(["supabase".into()]).collect();
-        let rules = Rules::new(Algorithm::HS256, &issuers, Some(SUPABASE_AUDIENCE), admin_role);
-        Ok(Self { key: DecodingKey::from_secret(secret), rules })
+        Ok(Self { key: hmac::Key::new(hmac::HMAC_SHA256, secret), config })
+    }
+
+    fn verify(&self, token: &Token<'_>, now: Timestamp) -> Result<Verified, Refusal> {
+        let claims = Claims(token.claims()?);
+        if !claims.issuer().is_some_and(|stated| self.config.issuers.iter().any(|issuer| issuer == stated)) {
+            return Err(Refusal::Issuer);
+        }
+        let verified = self.config.terms.read(&claims)?;
+        verified.check_times(now)?;
+        hmac::verify(&self.key, token.message.as_bytes(), &token.signature_bytes()?)
+            .map_err(|_| Refusal::Signature)?;
+        Ok(verified)
     }
 }
 
-impl Auth0Issuer {
-    fn new(config: &Auth0, admin_role: String, clock: Clock) -> Result<Self, AuthConfigError> {
-        let url = config.issuer()?;
-        if config.audience.as_ref().is_some_and(String::is_empty) {
-            return Err(AuthConfigError::Audience);
-        }
-        let keys_url = url.join(".well-known/jwks.json").map_err(|_| AuthConfigError::Domain)?;
-        let jwks = Jwks::start(keys_url, clock, Limits::default())
-            .map_err(|error| AuthConfigError::Client(error.to_string()))?;
-        let rules = Rules::new(Algorithm::RS256, &[url.into()], config.audience.as_deref(), admin_role);
-        Ok(Self { jwks, rules })
+impl Provider {
+    fn new(config: Issuer, clock: &Clock) -> Result<Self, AuthConfigError> {
+        let (name, limits) = (&config.terms.name, limits(&config));
+        let jwks = Jwks::start(name, config.keys.clone(), clock.clone(), limits)
+            .map_err(|error| AuthConfigError::Client(name.clone(), error.to_string()))?;
+        Ok(Self { jwks, config })
     }
 
-    /// Whether an unverified token states this issuer.
-    fn issued(&self, token: &[u8]) -> Result<bool, Refusal> {
-        Ok(self.rules.has_issuer(&insecure_decode_claims::<Stated>(token)?.iss))
+    async fn verify(
+        &self,
+        token: &Token<'_>,
+        claims: &Claims,
+        digest: Digest,
+        now: Timestamp,
+    ) -> Result<Verified, Refusal> {
+        let verified = self.config.terms.read(claims)?;
+        verified.check_times(now)?;
+        let key_id = token.key_id.as_deref().ok_or(Refusal::KeyId)?;
+        let keys = self.jwks.having(key_id).await?;
+        keys.verify(key_id, token)?;
+        keys.remember(digest, verified.clone());
+        Ok(verified)
     }
+}
 
-    async fn verify(&self, token: &[u8]) -> Result<Verified, Refusal> {
-        let kid = decode_header(token)?.kid.ok_or(Refusal::KeyId)?;
-        self.jwks.having(&kid).await?.verify(&kid, token, &self.rules)
-    }
+/// Keys that may be missing for good are not asked for all the time.
+fn limits(config: &Issuer) -> Limits {
+    let usual = Limits::default();
+    if config.optional { Limits { first_retry: usual.refresh, retry: usual.refresh, ..usual } } else { usual }
 }

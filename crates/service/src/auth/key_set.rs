@@ -1,157 +1,150 @@
 //! The usable keys of one key document, and what they have verified.
 
-use super::token::{Refusal, Rules, Verified};
+use super::claims::Verified;
+use super::jwk::Key;
+use super::token::{Refusal, Token};
 use aws_lc_rs::digest::{SHA256, digest};
-use jsonwebtoken::jwk::{AlgorithmParameters, Jwk, KeyAlgorithm, PublicKeyUse};
-use jsonwebtoken::{DecodingKey, DecodingKeyKind};
 use quick_cache::sync::Cache;
-use serde::Deserialize;
 use serde_json::Value;
 
-/// How many verified tokens are remembered; a digest and a user each.
+/// How many verified tokens are remembered of one issuer; a digest and a principal each.
 const VERIFIED_MAX: usize = 10_000;
 
-/// The sizes of RSA moduli that are taken, in bytes: 2048 to 8192 bits.
-const MODULUS_BYTES: std::ops::RangeInclusive<usize> = 256..=1024;
+/// The most keys of a document that are looked at.
+pub const KEYS_MAX: usize = 100;
 
-/// The RS256 keys of one key document.
+/// The SHA-256 of a token: what is remembered of it.
+pub type Digest = [u8; 32];
+
+/// The digest of a token.
+pub fn digest_of(token: &[u8]) -> Digest {
+    let mut bytes = Digest::default();
+    bytes.copy_from_slice(digest(&SHA256, token).as_ref());
+    bytes
+}
+
+/// The signing keys of one key document.
 ///
 /// What verified tokens say is remembered here under the tokens' digests, so it is forgotten with
 /// the keys. Their times are not judged here, but whenever a token is used.
 pub struct KeySet {
     keys: Vec<Key>,
-    verified: Cache<Vec<u8>, Verified>,
-}
-
-struct Key {
-    jwk: Jwk,
-    public: DecodingKey,
-}
-
-impl Key {
-    /// The key, where it is an RSA key for RS256 signatures with an id.
-    fn usable(jwk: &Value) -> Option<Self> {
-        let jwk = Jwk::deserialize(jwk).ok()?;
-        let signs = jwk.common.public_key_use.as_ref().is_none_or(|of| *of == PublicKeyUse::Signature);
-        let fits = jwk.common.key_algorithm.is_none_or(|alg| alg == KeyAlgorithm::RS256);
-        let rsa = matches!(jwk.algorithm, AlgorithmParameters::RSA(_));
-        if !(signs && fits && rsa && jwk.common.key_id.is_some()) {
-            return None;
-        }
-        let public = DecodingKey::from_jwk(&jwk).ok()?;
-        let DecodingKeyKind::RsaModulusExponent { n, e } = public.kind() else { return None };
-        let (n, e) = (number(n)?, number(e)?);
-        let public = DecodingKey::from_rsa_raw_components(n, e);
-        MODULUS_BYTES.contains(&n.len()).then_some(Self { jwk, public })
-    }
-
-    fn is(&self, kid: &str) -> bool {
-        self.jwk.common.key_id.as_deref() == Some(kid)
-    }
-}
-
-/// A big-endian number; some providers write leading zeros, with which no signature would verify.
-fn number(bytes: &[u8]) -> Option<&[u8]> {
-    bytes.iter().position(|byte| *byte != 0).map(|start| &bytes[start..])
+    verified: Cache<Digest, Verified>,
 }
 
 impl KeySet {
-    /// Reads a key document (RFC 7517); none when it has no usable key.
+    /// Reads a key document (RFC 7517); none when it is no such document.
     #[must_use]
     pub fn read(document: &[u8]) -> Option<Self> {
         let document: Value = serde_json::from_slice(document).ok()?;
-        let keys: Vec<Key> = document["keys"].as_array()?.iter().filter_map(Key::usable).collect();
-        (!keys.is_empty()).then(|| Self { keys, verified: Cache::new(VERIFIED_MAX) })
+        let published = document["keys"].as_array()?.iter().take(KEYS_MAX);
+        let keys: Vec<Key> = published.filter_map(Key::usable).collect();
+        Some(Self { keys, verified: Cache::new(VERIFIED_MAX) })
     }
 
-    /// How many keys there are; never zero.
+    /// How many keys there are.
     #[must_use]
-    #[expect(clippy::len_without_is_empty, reason = "a key set is never empty")]
     pub const fn len(&self) -> usize {
         self.keys.len()
     }
 
+    /// Whether no key of the document is usable.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.keys.is_empty()
+    }
+
     /// Whether there is a key with this id.
     #[must_use]
-    pub fn has(&self, kid: &str) -> bool {
-        self.keys.iter().any(|key| key.is(kid))
+    pub fn has(&self, key_id: &str) -> bool {
+        self.keys.iter().any(|key| key.id() == key_id)
     }
 
     /// Whether both sets have the same keys in the same order.
     #[must_use]
     pub fn is_same(&self, other: &Self) -> bool {
-        self.keys.iter().map(|key| &key.jwk).eq(other.keys.iter().map(|key| &key.jwk))
+        self.keys == other.keys
     }
 
-    /// Verifies all of a token but its times, with the key `kid`; `rules` must always be the same.
+    /// Refuses a token that the key `key_id` did not sign with the key's own algorithm.
     ///
     /// # Errors
-    /// A [`Refusal`] that says why the token is not accepted.
-    pub fn verify(&self, kid: &str, token: &[u8], rules: &Rules) -> Result<Verified, Refusal> {
-        let key = self.keys.iter().find(|key| key.is(kid)).ok_or(Refusal::KeyId)?;
-        let id = digest(&SHA256, token);
-        self.verified.get_or_insert_with(id.as_ref(), || rules.verify(token, &key.public))
+    /// [`Refusal::KeyId`], [`Refusal::Algorithm`] or [`Refusal::Signature`].
+    pub fn verify(&self, key_id: &str, token: &Token<'_>) -> Result<(), Refusal> {
+        if !self.has(key_id) {
+            return Err(Refusal::KeyId);
+        }
+        // Keys of two types may share an id.
+        let key = self.keys.iter().find(|key| key.id() == key_id && key.algorithm() == token.algorithm);
+        key.ok_or(Refusal::Algorithm)?.verify(token)
     }
 
-    /// How many verified tokens are remembered.
-    #[cfg(test)]
-    pub(super) fn remembered(&self) -> usize {
-        self.verified.len()
+    /// What a token that was verified before says.
+    #[must_use]
+    pub fn remembered(&self, token: &Digest) -> Option<Verified> {
+        self.verified.get(token)
+    }
+
+    /// Remembers what a token says that was verified with one of these keys.
+    pub fn remember(&self, token: Digest, verified: Verified) {
+        self.verified.insert(token, verified);
+    }
+
+    /// Forgets a token, for it is over.
+    pub fn forget(&self, token: &Digest) {
+        self.verified.remove(token);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::auth::test_support::{RsaKey, unsigned};
-    use jsonwebtoken::Algorithm;
+    use crate::auth::test_support::{Key as Pair, changed};
     use serde_json::json;
 
     fn read(keys: &[Value]) -> Option<KeySet> {
-        KeySet::read(json!({ "keys": keys }).to_string().as_bytes())
+        KeySet::read(json!({ "keys": keys }).to_string().as_bytes()).filter(|set| !set.is_empty())
     }
 
-    fn claims() -> Value {
-        json!({"iss": "tenant", "sub": "a", "exp": 1})
+    fn verify(set: &KeySet, token: &str) -> Result<(), Refusal> {
+        let token = Token::read(token.as_bytes())?;
+        set.verify(&token.key_id.clone().ok_or(Refusal::KeyId)?, &token)
     }
 
-    fn signed(key: &RsaKey) -> String {
-        key.sign(&claims())
-    }
-
-    fn rules() -> Rules {
-        Rules::new(Algorithm::RS256, &["tenant".into()], None, "admin".into())
+    fn signed(key: &Pair) -> String {
+        key.sign(&json!({"iss": "tenant", "sub": "a", "exp": 1}))
     }
 
     fn but(change: &Value) -> Value {
-        let mut jwk = RsaKey::first().jwk();
-        for (name, value) in change.as_object().expect("an object") {
-            jwk[name] = value.clone();
-        }
-        jwk
+        changed(Pair::first().jwk(), change)
     }
 
     #[test]
     fn rsa_signing_keys_are_taken_and_others_passed_over() {
-        let good = RsaKey::first().jwk();
-        assert_eq!(
-            read(&[json!({"kty": "EC", "kid": "e"}), good.clone(), json!({})]).map(|set| set.len()),
-            Some(1)
-        );
+        let good = Pair::first().jwk();
+        let mixed = [json!({"kty": "EC", "kid": "e"}), good.clone(), json!({}), json!(7)];
+        assert_eq!(read(&mixed).map(|set| set.len()), Some(1));
         for change in [
             json!({"alg": null}),
             json!({"use": null}),
+            json!({"use": null, "key_ops": ["verify"]}),
             json!({"n": format!("AAAA{}", good["n"].as_str().expect("n"))}),
         ] {
             let set = read(&[but(&change)]).expect("keys");
-            assert!(set.verify("first", signed(RsaKey::first()).as_bytes(), &rules()).is_ok(), "{change}");
+            assert_eq!(verify(&set, &signed(Pair::first())), Ok(()), "{change}");
         }
         for change in [
-            json!({"kty": "oct"}),
+            json!({"kty": "oct", "k": "c2VjcmV0"}),
+            json!({"kty": "EC"}),
             json!({"use": "enc"}),
-            json!({"alg": "RS512"}),
+            json!({"key_ops": ["encrypt"]}),
+            json!({"key_ops": "verify"}),
             json!({"alg": "HS256"}),
+            json!({"alg": "none"}),
+            json!({"alg": "RSA-OAEP"}),
+            json!({"alg": "ES256"}),
             json!({"kid": null}),
+            json!({"kid": ""}),
             json!({"kid": ["first"]}),
             json!({"n": "AQAB"}),
             json!({"n": "not base64!"}),
@@ -159,11 +152,54 @@ mod tests {
         ] {
             assert!(read(&[but(&change)]).is_none(), "{change}");
         }
+        let weak = but(&json!({"n": "q".repeat(170)}));
+        assert!(read(&[weak]).is_none(), "1020 bits");
+    }
+
+    #[test]
+    fn curves_must_be_the_ones_that_a_key_names() {
+        let (ec, ed) = (Pair::ec(), Pair::ed());
+        for (jwk, token) in [
+            (ec.jwk(), signed(ec)),
+            (changed(ec.jwk(), &json!({"alg": null})), signed(ec)),
+            (ed.jwk(), signed(ed)),
+            (changed(ed.jwk(), &json!({"alg": "Ed25519"})), signed(ed)),
+        ] {
+            assert_eq!(verify(&read(&[jwk]).expect("keys"), &token), Ok(()));
+        }
+        for jwk in [
+            changed(ec.jwk(), &json!({"crv": "P-384"})),
+            changed(ec.jwk(), &json!({"crv": "P-384", "alg": "ES384"})),
+            changed(ec.jwk(), &json!({"crv": "secp256k1"})),
+            changed(ec.jwk(), &json!({"crv": null})),
+            changed(ec.jwk(), &json!({"alg": "ES384"})),
+            changed(ec.jwk(), &json!({"y": null})),
+            changed(ed.jwk(), &json!({"crv": "Ed448"})),
+            changed(ed.jwk(), &json!({"crv": "X25519"})),
+            changed(ed.jwk(), &json!({"alg": "ES256"})),
+        ] {
+            assert!(read(std::slice::from_ref(&jwk)).is_none(), "{jwk}");
+        }
+        // A point that is not on its curve verifies nothing.
+        let off = changed(ec.jwk(), &json!({"y": ec.jwk()["x"]}));
+        assert_eq!(verify(&read(&[off]).expect("keys"), &signed(ec)), Err(Refusal::Signature));
+    }
+
+    #[test]
+    fn a_key_verifies_its_own_algorithm_only() {
+        for alg in ["RS384", "RS512", "PS256", "PS384", "PS512"] {
+            let set = read(&[but(&json!({ "alg": alg }))]).expect("keys");
+            assert_eq!(verify(&set, &signed(Pair::first())), Err(Refusal::Algorithm), "{alg}");
+            let token = Pair::first().signed_as(&json!({ "alg": alg }), &json!({"sub": "a"}));
+            assert_eq!(verify(&set, &token), Ok(()), "{alg}");
+        }
+        let two = read(&[changed(Pair::ec().jwk(), &json!({"kid": "first"})), Pair::first().jwk()]);
+        assert_eq!(verify(&two.expect("keys"), &signed(Pair::first())), Ok(()), "one id, two types");
     }
 
     #[test]
     fn sets_are_the_same_by_their_keys() {
-        let (first, second) = (RsaKey::first().jwk(), RsaKey::second().jwk());
+        let (first, second) = (Pair::first().jwk(), Pair::second().jwk());
         let set = read(std::slice::from_ref(&first)).expect("keys");
         assert!(set.is_same(&read(std::slice::from_ref(&first)).expect("keys")));
         assert!(!set.is_same(&read(&[first, second.clone()]).expect("keys")));
@@ -172,20 +208,9 @@ mod tests {
     }
 
     #[test]
-    fn only_right_signatures_are_remembered() {
-        let set = read(&[RsaKey::first().jwk()]).expect("keys");
-        let verify = |token: &str| set.verify("first", token.as_bytes(), &rules()).map(|_| set.remembered());
-        let good = signed(RsaKey::first());
-        let forged = RsaKey::second().signed_as("first", &claims());
-        for _ in 0..2 {
-            assert_eq!(verify(&forged), Err(Refusal::Signature));
-            assert_eq!(set.remembered(), 0);
-        }
-        for _ in 0..2 {
-            assert_eq!(verify(&good), Ok(1));
-        }
-        let (_, signature) = good.rsplit_once('.').expect("a token");
-        let other = unsigned(&json!({"alg": "RS256"}), &json!({"sub": "b"}));
-        assert_eq!(verify(&format!("{other}.{signature}")), Err(Refusal::Signature));
+    fn a_document_has_at_most_100_keys() {
+        let many = vec![json!({"kty": "oct"}); KEYS_MAX];
+        assert!(read(&[&many[..], &[Pair::first().jwk()]].concat()).is_none());
+        assert!(read(&[&many[1..], &[Pair::first().jwk()]].concat()).is_some());
     }
 }

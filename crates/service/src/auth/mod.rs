@@ -8,15 +8,19 @@
 //!   their digests and what became of them.
 //!
 //! Reading order: [`principal`] (what comes out), [`authenticator`] (from headers to a principal),
-//! [`jwt`] (which provider's token it is) over [`token`] (what it must be and says) and [`jwks`] (the keys
-//! of an identity provider, a [`key_set`]), [`config`] (what can be configured), [`dev_token`] (tokens for
-//! development). Which principal may do what is decided by the routes, not here.
+//! [`jwt`] (which issuer's token it is) over [`token`] (a token taken apart), [`claims`] (what it says) and
+//! [`jwks`] (the keys of an issuer, a [`key_set`] of [`jwk`]s, found by [`discovery`]), [`config`] (what can be
+//! configured), [`dev_token`] (tokens for development). Which principal may do what is decided by the routes,
+//! not here.
 
 pub mod api;
 pub mod authenticator;
+pub mod claims;
 pub mod config;
 pub mod dev_token;
+pub mod discovery;
 pub mod grants;
+pub mod jwk;
 pub mod jwks;
 pub mod jwt;
 pub mod key_set;
@@ -29,5 +33,7 @@ mod test_support;
 mod tests;
 
 pub use authenticator::{AuthError, Authenticator};
-pub use config::{Auth0, AuthConfig, AuthConfigError, Supabase};
+pub use claims::Terms;
+pub use config::{AuthConfig, AuthConfigError, Issuer, KeySource, SharedSecret};
+pub use jwks::KeyState;
 pub use principal::{Principal, Scope, ScopeError, Scopes, ServicePrincipal, UserPrincipal};

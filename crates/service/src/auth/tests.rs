@@ -1,7 +1,9 @@
 //! Credentials as callers send them, good and bad, against the whole authenticator.
 
 use super::test_support::*;
-use super::{AuthError, Authenticator, Principal, Scope, UserPrincipal};
+use super::{
+    AuthConfig, AuthError, Authenticator, Issuer, KeySource, KeyState, Principal, Scope, UserPrincipal,
+};
 use aws_lc_rs::hmac;
 use axum::http::HeaderMap;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -31,8 +33,8 @@ async fn supabase(changes: Value) -> Result<UserPrincipal, AuthError> {
     bearer(&auth, &hs256(SECRET.as_bytes(), &supabase_claims(&changes))).await
 }
 
-async fn with_auth0() -> (Authenticator, JwksServer, Clock) {
-    let server = JwksServer::start(&[RsaKey::first()]).await;
+async fn with_auth0() -> (Authenticator, Server, Clock) {
+    let server = Server::start(&[Key::first()]).await;
     let clock = manual_clock();
     (authenticator(Some(&server), &clock), server, clock)
 }
@@ -144,7 +146,7 @@ async fn a_token_of_more_than_8_kib_is_not_even_parsed() {
 async fn an_auth0_token_is_its_user() {
     let (auth, server, _) = with_auth0().await;
     for good in [json!({}), json!({"aud": AUDIENCE}), json!({"permissions": ["admin"]})] {
-        let user = bearer(&auth, &RsaKey::first().sign(&auth0_claims(&server, &good))).await.expect("a user");
+        let user = bearer(&auth, &Key::first().sign(&auth0_claims(&server, &good))).await.expect("a user");
         assert_eq!(user.subject.as_str(), "auth0|abc");
         assert_eq!(user.name.as_ref().map(Name::as_str), Some("Ada"));
         assert_eq!(user.admin, good.get("permissions").is_some());
@@ -158,10 +160,10 @@ async fn an_auth0_token_is_its_user() {
         json!({"exp": NOW_S - 60}),
         json!({"nbf": NOW_S + 61}),
     ] {
-        let token = RsaKey::first().sign(&auth0_claims(&server, &bad));
+        let token = Key::first().sign(&auth0_claims(&server, &bad));
         assert_eq!(bearer(&auth, &token).await, Err(AuthError::Invalid), "{bad}");
     }
-    assert!(auth.ready());
+    assert_eq!(auth.key_state(), KeyState::Ok);
     assert_eq!(server.hits(), 1);
 }
 
@@ -169,7 +171,7 @@ async fn an_auth0_token_is_its_user() {
 async fn a_public_key_is_no_hmac_secret() {
     let (auth, server, _) = with_auth0().await;
     let claims = auth0_claims(&server, &json!({}));
-    let key = hmac::Key::new(hmac::HMAC_SHA256, RsaKey::first().public_der());
+    let key = hmac::Key::new(hmac::HMAC_SHA256, Key::first().public());
     for alg in ["HS256", "RS256"] {
         let message = unsigned(&json!({"alg": alg, "kid": "first"}), &claims);
         let signature = URL_SAFE_NO_PAD.encode(hmac::sign(&key, message.as_bytes()).as_ref());
@@ -183,11 +185,12 @@ async fn a_public_key_is_no_hmac_secret() {
 async fn a_foreign_or_missing_key_id_is_refused() {
     let (auth, server, _) = with_auth0().await;
     let claims = auth0_claims(&server, &json!({}));
-    assert!(bearer(&auth, &RsaKey::first().sign(&claims)).await.is_ok());
+    assert!(bearer(&auth, &Key::first().sign(&claims)).await.is_ok());
     for bad in [
-        RsaKey::second().sign(&claims),
-        RsaKey::second().signed_as("first", &claims),
-        RsaKey::first().signed_as("", &claims),
+        Key::second().sign(&claims),
+        Key::second().signed_as(&json!({"kid": "first"}), &claims),
+        Key::first().signed_as(&json!({"kid": ""}), &claims),
+        Key::first().signed_as(&json!({"kid": null}), &claims),
     ] {
         assert_eq!(bearer(&auth, &bad).await, Err(AuthError::Invalid));
     }
@@ -197,9 +200,9 @@ async fn a_foreign_or_missing_key_id_is_refused() {
 async fn a_rotated_key_is_found_and_a_token_of_the_old_one_ends() {
     let (auth, server, _) = with_auth0().await;
     let claims = auth0_claims(&server, &json!({}));
-    let (old, new) = (RsaKey::first().sign(&claims), RsaKey::second().sign(&claims));
+    let (old, new) = (Key::first().sign(&claims), Key::second().sign(&claims));
     assert!(bearer(&auth, &old).await.is_ok());
-    server.rotate(&[RsaKey::second()]);
+    server.rotate(&[Key::second()]);
     assert!(bearer(&auth, &new).await.is_ok());
     assert_eq!(bearer(&auth, &old).await, Err(AuthError::Invalid), "remembered, but its key is gone");
 }
@@ -207,7 +210,7 @@ async fn a_rotated_key_is_found_and_a_token_of_the_old_one_ends() {
 #[tokio::test]
 async fn a_token_verified_before_ends_with_its_expiry() {
     let (auth, server, clock) = with_auth0().await;
-    let token = RsaKey::first().sign(&auth0_claims(&server, &json!({"exp": NOW_S + 10})));
+    let token = Key::first().sign(&auth0_claims(&server, &json!({"exp": NOW_S + 10})));
     assert!(bearer(&auth, &token).await.is_ok());
     clock.advance(Duration::from_secs(69));
     assert!(bearer(&auth, &token).await.is_ok());
@@ -218,13 +221,13 @@ async fn a_token_verified_before_ends_with_its_expiry() {
 #[tokio::test]
 async fn without_any_keys_nobody_is_blamed_and_other_credentials_work() {
     let (auth, server, clock) = with_auth0().await;
-    let token = RsaKey::first().sign(&auth0_claims(&server, &json!({})));
+    let token = Key::first().sign(&auth0_claims(&server, &json!({})));
     server.answer("503 Service Unavailable", "", "");
     assert_eq!(bearer(&auth, &token).await, Err(AuthError::KeysUnavailable));
-    assert!(!auth.ready());
+    assert_eq!(auth.key_state(), KeyState::Unavailable);
     assert!(bearer(&auth, &hs256(SECRET.as_bytes(), &supabase_claims(&json!({})))).await.is_ok());
 
-    server.rotate(&[RsaKey::first()]);
+    server.rotate(&[Key::first()]);
     clock.advance(Duration::from_secs(30));
     assert!(bearer(&auth, &token).await.is_ok());
 }
@@ -280,13 +283,120 @@ async fn a_development_token_is_accepted_for_an_hour() {
     assert_eq!(bearer(&auth, &token).await, Err(AuthError::Invalid));
 }
 
+/// An authenticator for several issuers, of which the first speaks for programs.
+fn of_issuers(servers: &[&Server]) -> Authenticator {
+    let mut issuers: Vec<Issuer> = servers.iter().map(|server| issuer(server)).collect();
+    issuers[0].terms.services = true;
+    let config = AuthConfig { issuers, ..AuthConfig::default() };
+    Authenticator::new(config, manual_clock()).expect("an authenticator")
+}
+
+#[tokio::test]
+async fn a_key_of_every_kind_signs_tokens() {
+    let server = Server::start(&[Key::ec(), Key::ed(), Key::first()]).await;
+    let auth = of_issuers(&[&server]);
+    let claims = auth0_claims(&server, &json!({}));
+    for (key, header) in [
+        (Key::ec(), json!({})),
+        (Key::ed(), json!({})),
+        (Key::ed(), json!({"alg": "Ed25519"})),
+        (Key::first(), json!({})),
+        (Key::first(), json!({"typ": "at+jwt"})),
+        (Key::first(), json!({"typ": "application/at+JWT"})),
+        (Key::first(), json!({"typ": null})),
+    ] {
+        let token = key.signed_as(&header, &claims);
+        for how in ["first", "remembered"] {
+            assert_eq!(bearer(&auth, &token).await.expect(how).subject.as_str(), "auth0|abc", "{header}");
+        }
+    }
+    // No key's algorithm is another's.
+    for (key, header) in [
+        (Key::ec(), json!({"kid": "first"})),
+        (Key::first(), json!({"alg": "PS256"})),
+        (Key::first(), json!({"alg": "RS512"})),
+        (Key::first(), json!({"kid": "ec", "alg": "ES256"})),
+        (Key::first(), json!({"typ": "logout+jwt"})),
+        (Key::first(), json!({"typ": 7})),
+    ] {
+        let token = key.signed_as(&header, &claims);
+        assert_eq!(bearer(&auth, &token).await, Err(AuthError::Invalid), "{header}");
+    }
+}
+
+#[tokio::test]
+async fn one_issuers_key_does_not_sign_anothers_tokens() {
+    let (one, two) = (Server::start(&[Key::first()]).await, Server::start(&[Key::second()]).await);
+    two.publish(&[changed(Key::second().jwk(), &json!({"kid": "first"}))]);
+    let auth = of_issuers(&[&one, &two]);
+    let of_two = auth0_claims(&two, &json!({}));
+    let good = Key::second().signed_as(&json!({"kid": "first"}), &of_two);
+    assert!(bearer(&auth, &good).await.is_ok());
+    assert_eq!(bearer(&auth, &Key::first().sign(&of_two)).await, Err(AuthError::Invalid));
+    let crossed = Key::second().signed_as(&json!({"kid": "first"}), &auth0_claims(&one, &json!({})));
+    assert_eq!(bearer(&auth, &crossed).await, Err(AuthError::Invalid));
+    // Nor a secret that is not there.
+    let hs = hs256(SECRET.as_bytes(), &supabase_claims(&json!({})));
+    assert_eq!(bearer(&auth, &hs).await, Err(AuthError::Invalid));
+}
+
+#[tokio::test]
+async fn a_programs_token_is_a_service_where_the_issuer_may_speak_for_programs() {
+    let (one, two) = (Server::start(&[Key::first()]).await, Server::start(&[Key::first()]).await);
+    let auth = of_issuers(&[&one, &two]);
+    let program = json!({
+        "sub": "abc@clients", "azp": "abc", "gty": "client-credentials", "scope": "credits:spend users:read",
+    });
+    let token = |server| format!("Bearer {}", Key::first().sign(&auth0_claims(server, &program)));
+    let principal = auth.authenticate(&headers(&[("authorization", &token(&one))])).await.expect("a service");
+    assert_eq!((principal.kind(), principal.caller().as_str()), ("service", "key:test:abc@clients"));
+    assert!(principal.has(Scope::CreditsSpend) && !principal.has(Scope::CreditsGrant));
+    let refused = auth.authenticate(&headers(&[("authorization", &token(&two))])).await;
+    assert_eq!(refused, Err(AuthError::Invalid));
+}
+
+#[tokio::test]
+async fn keys_are_found_by_discovery() {
+    let server = Server::start(&[Key::first()]).await;
+    let discovered = Issuer { keys: KeySource::Discovery(server.url()), ..issuer(&server) };
+    let other = Server::start(&[Key::first()]).await;
+    // This one's document names another issuer.
+    let lying = Issuer {
+        url: "http://127.0.0.1:1/".into(),
+        keys: KeySource::Discovery(other.url().replace("127.0.0.1", "localhost")),
+        ..issuer(&other)
+    };
+    let config = AuthConfig { issuers: vec![discovered, lying], ..AuthConfig::default() };
+    let auth = Authenticator::new(config, manual_clock()).expect("an authenticator");
+    let token = Key::first().sign(&auth0_claims(&server, &json!({})));
+    assert!(bearer(&auth, &token).await.is_ok());
+    let token = Key::first().sign(&auth0_claims(&other, &json!({"iss": "http://127.0.0.1:1/"})));
+    assert_eq!(bearer(&auth, &token).await, Err(AuthError::KeysUnavailable));
+    assert_eq!((server.hits(), other.hits()), (1, 0));
+}
+
+#[tokio::test]
+async fn keys_that_may_be_missing_leave_the_service_well() {
+    let server = Server::start(&[]).await;
+    let issuers = vec![Issuer { optional: true, ..issuer(&server) }];
+    let clock = manual_clock();
+    let auth = Authenticator::new(AuthConfig { issuers, ..AuthConfig::default() }, clock.clone());
+    let auth = auth.expect("an authenticator");
+    let token = Key::ec().sign(&auth0_claims(&server, &json!({})));
+    assert_eq!(bearer(&auth, &token).await, Err(AuthError::Invalid), "it has no keys, which is no outage");
+    assert_eq!(auth.key_state(), KeyState::Ok);
+    server.rotate(&[Key::ec()]);
+    clock.advance(Duration::from_secs(30));
+    assert!(bearer(&auth, &token).await.is_ok(), "asked for when a token names a key");
+}
+
 #[tokio::test]
 async fn empty_secrets_are_refused_at_the_start() {
-    use super::{AuthConfig, AuthConfigError, Supabase};
+    use super::{AuthConfigError, SharedSecret};
     let empty = || kernel::Secret::new(String::new());
-    let none = AuthConfig { auth0: None, supabase: None, service_key: None, admin_role: "admin".into() };
-    let supabase = Some(Supabase { jwt_secret: empty(), url: None });
+    let secret = Some(SharedSecret { secret: empty(), issuers: vec!["supabase".into()], terms: terms() });
     let start = |config| Authenticator::new(config, manual_clock()).err();
-    assert_eq!(start(AuthConfig { supabase, ..none.clone() }), Some(AuthConfigError::Secret));
-    assert_eq!(start(AuthConfig { service_key: Some(empty()), ..none }), Some(AuthConfigError::ServiceKey));
+    assert_eq!(start(AuthConfig { secret, ..AuthConfig::default() }), Some(AuthConfigError::Secret));
+    let service_key = Some(empty());
+    assert_eq!(start(AuthConfig { service_key, ..AuthConfig::default() }), Some(AuthConfigError::ServiceKey));
 }

@@ -9,6 +9,7 @@
 
 mod database_url;
 mod files;
+mod oidc;
 mod payments;
 mod plans;
 mod prices;
@@ -32,6 +33,7 @@ pub use traces::TraceSettings;
 pub use value::is_authority;
 pub use value::{AuthProvider, CorsOrigins, Environment, LogFormat};
 
+use crate::auth::Issuer;
 use crate::http::client_ip::TrustedProxies;
 use kernel::{Credits, Secret};
 use source::Reader;
@@ -82,8 +84,12 @@ pub struct Config {
     pub auth0: Option<Auth0>,
     /// Supabase, when [`Config::auth_provider`] includes it.
     pub supabase: Option<Supabase>,
+    /// `OIDC_ISSUERS`.
+    pub oidc: Vec<Issuer>,
     /// `ADMIN_ROLE`.
     pub admin_role: String,
+    /// `ADMIN_CLAIMS`.
+    pub admin_claims: Vec<String>,
     /// `USER_SERVICE_API_KEY`, when set.
     pub user_service_api_key: Option<Secret>,
     /// `ALLOW_SELF_RECHARGE`, or its default in this environment.
@@ -162,8 +168,8 @@ impl Auth0 {
 pub struct Supabase {
     /// `SUPABASE_URL` without a slash at the end, when set.
     pub url: Option<String>,
-    /// `SUPABASE_JWT_SECRET`.
-    pub jwt_secret: Secret,
+    /// `SUPABASE_JWT_SECRET`; outside development none where only its default is there.
+    pub jwt_secret: Option<Secret>,
 }
 
 impl Supabase {
@@ -226,8 +232,10 @@ impl Config {
             public_url: reader.optional("PUBLIC_URL", value::WEB_ADDRESS_RULE, value::web_address)?,
             auth_provider,
             auth0: auth0(reader, auth_provider)?,
-            supabase: supabase(reader, auth_provider)?,
+            supabase: supabase(reader, auth_provider, environment)?,
+            oidc: oidc::issuers(reader)?,
             admin_role: reader.parse("ADMIN_ROLE", "be 1 to 100 characters", value::words::<100>)?,
+            admin_claims: reader.parse("ADMIN_CLAIMS", oidc::CLAIMS_RULE, oidc::claims)?,
             user_service_api_key: reader.secret("USER_SERVICE_API_KEY", value::KEY_RULE, value::is_key)?,
             allow_self_recharge: reader
                 .flag_or("ALLOW_SELF_RECHARGE", environment == Environment::Development)?,
@@ -282,10 +290,19 @@ fn auth0(reader: &mut Reader, provider: AuthProvider) -> Result<Option<Auth0>, C
     Ok(base_url.filter(|_| provider.uses_auth0()).map(|base_url| Auth0 { base_url, audience }))
 }
 
-fn supabase(reader: &mut Reader, provider: AuthProvider) -> Result<Option<Supabase>, ConfigError> {
+fn supabase(
+    reader: &mut Reader,
+    provider: AuthProvider,
+    environment: Environment,
+) -> Result<Option<Supabase>, ConfigError> {
     let url = reader.optional("SUPABASE_URL", value::WEB_ADDRESS_RULE, value::web_address)?;
     let secret = reader.secret("SUPABASE_JWT_SECRET", "not be empty", |_| true)?;
-    Ok(secret.filter(|_| provider.uses_supabase()).map(|jwt_secret| Supabase { url, jwt_secret }))
+    // Everybody knows the default, so it is good for a desk alone.
+    let usable =
+        environment == Environment::Development || reader.origin("SUPABASE_JWT_SECRET") != Origin::Default;
+    let jwt_secret = secret.filter(|_| usable);
+    let works = provider.uses_supabase() && (url.is_some() || jwt_secret.is_some());
+    Ok(works.then_some(Supabase { url, jwt_secret }))
 }
 
 fn cors_origins(reader: &mut Reader, environment: Environment) -> Result<CorsOrigins, ConfigError> {

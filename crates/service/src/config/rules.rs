@@ -1,7 +1,7 @@
 //! The rules that set one key against another: what each environment refuses, what needs what.
 
 use super::source::{ConfigError, Origin, Reader, development_secret};
-use super::{AuthProvider, Config, CorsOrigins, Environment, files, payments};
+use super::{AuthProvider, Config, CorsOrigins, Environment, files, oidc, payments};
 use kernel::Secret;
 
 /// The fewest characters of a signing secret in production: the key length of HS256 in bytes.
@@ -19,6 +19,7 @@ pub(super) fn check(config: &Config, reader: &Reader) -> Result<(), ConfigError>
     if config.auth_provider == AuthProvider::Auth0 && config.auth0.is_none() {
         return Err(reader.refusal("AUTH0_DOMAIN", "be set when AUTH_PROVIDER=auth0"));
     }
+    oidc::check(config)?;
     if config.environment == Environment::Development {
         return Ok(());
     }
@@ -32,13 +33,18 @@ fn guarded(config: &Config, reader: &Reader) -> Result<(), ConfigError> {
     if config.auth0.as_ref().is_some_and(|auth0| auth0.base_url.starts_with("http:")) {
         return Err(reader.refusal("AUTH0_DOMAIN", &format!("use https when ENVIRONMENT={environment}")));
     }
+    if config.supabase.as_ref().and_then(|s| s.url.as_ref()).is_some_and(|url| url.starts_with("http:")) {
+        return Err(reader.refusal("SUPABASE_URL", &format!("use https when ENVIRONMENT={environment}")));
+    }
+    oidc::guarded(config, reader)?;
     let key = "SUPABASE_JWT_SECRET";
-    let Some(supabase) = &config.supabase else { return Ok(()) };
-    if reader.origin(key) == Origin::Default {
+    let nobody = config.auth0.is_none() && config.supabase.is_none() && config.oidc.is_empty();
+    if nobody && reader.origin(key) == Origin::Default {
         let why = "because its default is the development secret, which everybody knows";
         return Err(ConfigError::new(format!("{key} must be set when ENVIRONMENT={environment}, {why}.")));
     }
-    if development_secret().is_some_and(|known| supabase.jwt_secret.expose() == known) {
+    let secret = config.supabase.as_ref().and_then(|supabase| supabase.jwt_secret.as_ref());
+    if secret.is_some_and(|secret| development_secret().is_some_and(|known| secret.expose() == known)) {
         let rule = format!("not be the development secret when ENVIRONMENT={environment}");
         return Err(reader.refusal(key, &rule));
     }
@@ -60,7 +66,11 @@ fn production(config: &Config, reader: &Reader) -> Result<(), ConfigError> {
     files::production(config, reader)?;
     payments::production(config, reader)?;
     let secrets = [
-        ("SUPABASE_JWT_SECRET", config.supabase.as_ref().map(|s| &s.jwt_secret), SECRET_MIN_CHARS),
+        (
+            "SUPABASE_JWT_SECRET",
+            config.supabase.as_ref().and_then(|s| s.jwt_secret.as_ref()),
+            SECRET_MIN_CHARS,
+        ),
         ("USER_SERVICE_API_KEY", config.user_service_api_key.as_ref(), KEY_MIN_CHARS),
     ];
     for (key, secret, least) in secrets {

@@ -46,7 +46,7 @@ fn with_nothing_set_it_is_a_desk_with_sqlite() {
     assert_eq!(config.database_pool_size, 10);
     assert_eq!(config.auth_provider, AuthProvider::Both);
     assert_eq!(config.auth0, None);
-    assert!(config.supabase.expect("Supabase").jwt_secret.expose().len() >= 32);
+    assert!(config.supabase.and_then(|s| s.jwt_secret).expect("a secret").expose().len() >= 32);
     assert_eq!(config.admin_role, "admin");
     assert_eq!(config.user_service_api_key, None);
     assert!(config.allow_self_recharge && config.cors_allow_credentials && config.metrics_enabled);
@@ -344,13 +344,19 @@ fn staging_and_production_refuse_the_development_secret() {
             )
         );
     }
-    let auth0 = [
-        ("ENVIRONMENT", "production"),
-        ("AUTH_PROVIDER", "auth0"),
-        ("AUTH0_DOMAIN", "example.eu.auth0.com"),
-        ("AUTH0_AUDIENCE", "https://api"),
-    ];
-    assert!(load(&auth0).is_ok(), "without Supabase its secret does not matter");
+    // Any other means to check tokens will do, and then the development secret checks none.
+    for means in [
+        &[("AUTH0_DOMAIN", "example.eu.auth0.com"), ("AUTH0_AUDIENCE", "https://api")][..],
+        &[("SUPABASE_URL", "https://abc.supabase.co")],
+        &[("OIDC_ISSUERS", "https://login.example.com audience=api")],
+    ] {
+        let config = config(&[&[("ENVIRONMENT", "production")], means].concat());
+        assert!(config.supabase.and_then(|supabase| supabase.jwt_secret).is_none(), "{means:?}");
+    }
+    assert_eq!(
+        sentence(&production(&[("SUPABASE_URL", "http://abc.supabase.co")])),
+        "SUPABASE_URL must use https when ENVIRONMENT=production, but the environment says `http://abc.supabase.co`."
+    );
 }
 
 #[test]

@@ -73,7 +73,8 @@ pub struct Checks {
     /// `sqlite` or `postgres`.
     #[schema(max_length = 20)]
     engine: &'static str,
-    /// `ok`, or `unavailable` while tokens of a provider cannot be checked.
+    /// `ok`, `stale` while a provider's keys cannot be refreshed, or `unavailable` while its tokens cannot be
+    /// checked, for its keys were never fetched.
     #[schema(max_length = 20)]
     token_keys: &'static str,
     /// `ok` or `down`.
@@ -150,7 +151,7 @@ pub async fn get_health(State(app): State<Arc<App>>) -> Response {
         checks: Checks {
             database: if database { "ok" } else { "down" },
             engine: app.db.engine(),
-            token_keys: if app.auth.ready() { "ok" } else { "unavailable" },
+            token_keys: app.auth.key_state().as_str(),
             object_store: if files { "ok" } else { "down" },
             file_store: app.files.objects.name(),
             waiting_writes: app.writer.waiting(),

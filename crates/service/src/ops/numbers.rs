@@ -5,6 +5,7 @@
 
 use super::process;
 use crate::app::App;
+use crate::auth::KeyState;
 use crate::http::ApiError;
 use crate::measure;
 use axum::extract::State;
@@ -47,5 +48,6 @@ async fn look(app: &App) {
         tokio::join!(timeout(PATIENCE, app.db.ping()), timeout(PATIENCE, app.files.healthy()));
     measure::dependency("database", matches!(database, Ok(Ok(()))));
     measure::dependency("object_store", files == Ok(true));
-    measure::dependency("token_keys", app.auth.ready());
+    measure::dependency("token_keys", app.auth.key_state() != KeyState::Unavailable);
+    app.auth.measure();
 }

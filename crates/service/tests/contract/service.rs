@@ -29,7 +29,8 @@ both_engines! {
         assert_eq!(app.anon.get("/auth/info").await.ok(), json!({
             "status": "multi-provider",
             "info": {"available_providers": ["auth0", "supabase"], "default_provider": "both", "auth0_enabled": true,
-                "supabase_enabled": true, "configured_providers": ["supabase"]},
+                "supabase_enabled": true, "configured_providers": ["supabase"],
+                "issuers": [{"provider": "supabase", "issuer": "supabase", "keys": "secret"}]},
             "timestamp": NOW,
         }));
     }
