@@ -55,6 +55,8 @@ pub struct App {
     pub files: Files,
     /// The way to Stripe, where one is set.
     pub stripe: Option<crate::stripe::Client>,
+    /// Turns at archives of users.
+    pub export_turns: Arc<Semaphore>,
     /// Turns at events of Stripe that are taken in as they come.
     pub event_turns: Arc<Semaphore>,
     /// Who may come in.

@@ -21,6 +21,7 @@ use crate::prices::Prices;
 use crate::sessions::store::session_refs;
 use crate::stripe;
 use crate::telemetry::{Metrics, Traces};
+use crate::users::export::EXPORTS_MAX;
 use crate::users::identities::{self, Identities};
 use crate::users::store::row_ids;
 use crate::writer::{Finished, Rules, Writer};
@@ -131,6 +132,7 @@ pub async fn build(config: Config, clock: Clock, metrics: Option<Metrics>) -> Re
         session_refs: session_refs(),
         files: Files::open(&config, claim.is_some()).map_err(BootError::Files)?,
         stripe: stripe(&config, &clock)?,
+        export_turns: Arc::new(Semaphore::new(EXPORTS_MAX)),
         event_turns: Arc::new(Semaphore::new(EVENT_TURNS)),
         body_room: Arc::new(body_room(&config)),
         operations: Operations::of(&document),

@@ -297,6 +297,8 @@ permissions! {
     CanReadUser = ReadUser(UsersRead, Yes, false);
     /// May change or delete the user.
     CanWriteUser = WriteUser(UsersWrite, Yes, false);
+    /// May take away all that is kept about the user.
+    CanExport = ExportUser(UsersRead & UsageRead & CreditsRead & SessionsRead & FilesRead, Yes, false);
     /// May read the user's usage.
     CanReadUsage = ReadUsage(UsageRead, Yes, false);
     /// May record usage for the user.

@@ -45,6 +45,7 @@ pub fn table() -> (Router<Arc<App>>, OpenApi) {
         .routes(routes!(directory::list_users))
         .routes(routes!(users::get_me))
         .routes(routes!(users::get_user, users::update_user, users::delete_user))
+        .routes(routes!(users::export_user))
         .routes(routes!(suspend::suspend_user))
         .routes(routes!(suspend::reactivate_user))
         .routes(routes!(usage::record_usage, usage::list_usage))

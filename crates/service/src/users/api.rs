@@ -1,8 +1,8 @@
 //! Routes of users: ensure, me, get, change, delete.
 
-use super::{Delete, Ensure, Patch, User, erase, store};
+use super::{Delete, Ensure, Patch, User, erase, export, store};
 use crate::app::App;
-use crate::auth::grants::{Caller, CanReadUser, CanWriteUser};
+use crate::auth::grants::{Caller, CanExport, CanReadUser, CanWriteUser};
 use crate::auth::{Principal, Scope};
 use crate::credits::Rejection;
 use crate::http::envelope::{bytes, json_bytes};
@@ -10,7 +10,9 @@ use crate::http::{ApiError, Envelope, Input, Query, json};
 use crate::subscriptions;
 use crate::writer::{Answer, Command, Done, WriteError};
 use axum::extract::State;
+use axum::body::Body;
 use axum::http::HeaderValue;
+use axum::http::header::{CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_TYPE};
 use axum::response::Response;
 use kernel::{Credits, Email, ExternalId, Flag, Name, Timestamp, UserKey, UserRowId};
 use serde::{Deserialize, Serialize};
@@ -341,6 +343,34 @@ pub async fn delete_user(
     let message = format!("User {user_id} {} successfully", if erased { "erased" } else { "deleted" });
     let answer = DeletedUser { user_id, deleted: true, erased: erased.then_some(true) };
     Ok(json(&Envelope::new(message, app.clock.now(), answer)))
+}
+
+/// Export a user
+///
+/// Everything that is kept about the user as one ZIP archive: JSON Lines per kind (profile, identities,
+/// transactions, grants, holds, usage, sessions, messages, memories, files, subscriptions, payments), the
+/// files as they were uploaded, and `manifest.json` at the end. It is a stream: one that breaks off has no
+/// end and cannot be opened. At most 4 are written at a time; 503 otherwise.
+#[utoipa::path(
+    get, path = "/api/v1/users/{user_id}/export", tag = "Users", operation_id = "export_user", params(UserPath),
+    security(("bearer" = []),
+        ("service_key" = ["users:read", "usage:read", "credits:read", "sessions:read", "files:read"])),
+    responses((status = 200, body = Vec<u8>, content_type = "application/zip", description = "The archive")),
+)]
+pub async fn export_user(State(app): State<Arc<App>>, on: CanExport) -> Result<Response, ApiError> {
+    let turn = Arc::clone(&app.export_turns).try_acquire_owned();
+    let turn = turn.map_err(|_| {
+        ApiError::unavailable("Too many exports are under way; try again", "no turn for an export")
+    })?;
+    let name = format!("attachment; filename=\"user-{}.zip\"", on.user.row);
+    let pieces = export::begin(app, on.user, turn);
+    let pieces = futures_util::stream::unfold(pieces, async |mut pieces| Some((pieces.recv().await?, pieces)));
+    let mut response = Response::new(Body::from_stream(pieces));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/zip"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.extend(HeaderValue::from_str(&name).ok().map(|name| (CONTENT_DISPOSITION, name)));
+    Ok(response)
 }
 
 /// What is said of an erasure that broke off: the job finishes it.

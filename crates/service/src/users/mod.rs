@@ -11,6 +11,8 @@ pub mod directory;
 pub mod edits;
 pub mod engine;
 pub mod erase;
+pub mod export;
+pub mod export_tables;
 pub mod identities;
 pub mod model;
 pub mod rules;

@@ -133,7 +133,7 @@ both_engines! {
         let _ = app.backend.delete(&app.alice.own("")).await.ok();
         app.alice.post("/api/v1/users/ensure", json!({})).await.refuses(403, "AuthorizationException", LOCKED);
         app.admin.ensure().await;
-        app.admin.post(&app.admin.own("/suspend"), json!({})).await.refuses(409, "ConflictException", "cannot suspend itself");
+        app.admin.post(&app.admin.own("/suspend"), json!({})).await.refuses(409, "ConflictException", "An admin cannot suspend itself");
         app.bob.ensure().await;
         let key = "suspend-1";
         let once = app.admin.post_once(key, &app.bob.own("/suspend"), json!({"reason": "x"})).await.ok();

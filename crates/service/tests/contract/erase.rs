@@ -2,6 +2,7 @@
 
 use crate::support::session;
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 use testkit::actors::user_path;
@@ -9,14 +10,32 @@ use testkit::{Actor, Engine, TestApp, both_engines};
 use user_service::db::Db;
 
 /// What stands in everything that the user says, in any case.
-const CANARY: &str = "kanarienvogel7";
+pub const CANARY: &str = "kanarienvogel7";
+
+/// The tables in which it then stands.
+const TABLES: [&str; 14] = [
+    "credit_accounts",
+    "credit_entries",
+    "credit_grants",
+    "credit_holds",
+    "credit_references",
+    "files",
+    "idempotency_keys",
+    "messages",
+    "session_memories",
+    "sessions",
+    "spending_counters",
+    "usage_records",
+    "usage_rollups",
+    "users",
+];
 
 /// Puts it wherever something can be put.
-async fn sing(app: &TestApp) -> Actor {
+pub async fn sing(app: &TestApp) -> Actor {
     let id = format!("auth0|{CANARY}");
     let user = app.user(&id);
-    let ensured = user.ensure().await;
-    let row = ensured["user_id"].clone();
+    let _ = app.bob.ensure().await;
+    let _ = user.ensure().await;
     let say = |what: &str| format!("{CANARY} {what}");
     let own = |path: &str| user.own(path);
     let key = |n: u32| format!("{CANARY}-{n}");
@@ -72,10 +91,25 @@ async fn sing(app: &TestApp) -> Actor {
     }
     let _ = user.post(&own("/files/upload-url"), json!({"file_name": format!("{CANARY}.txt"), "content_type": "text/plain", "size": 10})).await;
     let _ = user.post("/api/v1/subscriptions", json!({"plan_type": "free"})).await.ok();
+    // Enough of it, between that of others, that pages of the database are split and written anew.
+    for at in 0..4 {
+        let records: Vec<Value> = (0..100)
+            .map(|n| {
+                let (who, what) = if n % 2 == 0 { (id.as_str(), say("many")) } else { ("auth0|bob", "other".to_owned()) };
+                json!({"user_id": who, "event_type": what, "session_id": format!("{what}{n}{at}"), "event_id": format!("{what}{n}{at}"),
+                    "model_name": format!("{what}{n}"), "request_data": {"a": what.repeat(20)}})
+            })
+            .collect();
+        let _ = app.backend.post("/api/v1/usage/batch", json!({"records": records})).await.ok();
+        for path in [session(&user).await, session(&user).await] {
+            let messages: Vec<Value> = (0..50)
+                .map(|n| json!({"role": "user", "content": format!("{} {n} {}", say("words"), "lorem ipsum ".repeat(n))}))
+                .collect();
+            let path = format!("{path}/messages/batch");
+            let _ = app.backend.post(&path, json!({"messages": messages})).await.ok();
+        }
+    }
     let _ = app.admin.post(&own("/suspend"), json!({"reason": say("reason")})).await.ok();
-    let _ = app.admin.post(&own("/reactivate"), json!({})).await.ok();
-    let _ = app.admin.post(&own("/suspend"), json!({"reason": say("reason")})).await.ok();
-    let _ = row;
     user
 }
 
@@ -121,18 +155,21 @@ async fn told(app: &TestApp) -> Vec<String> {
 
 both_engines! {
     async fn an_erased_user_leaves_numbers_and_no_word(app: TestApp) {
-        app.bob.ensure().await;
         let user = sing(&app).await;
-        let places = heard(app.data_dir());
-        assert!(!places.is_empty(), "it was heard before");
+        assert!(!heard(app.data_dir()).is_empty(), "it was heard before");
+        let tables: BTreeSet<String> = told(&app).await.iter().filter_map(|row| row.split(':').next().map(str::to_owned)).collect();
+        if !tables.is_empty() {
+            assert_eq!(tables.iter().map(String::as_str).collect::<Vec<_>>(), TABLES);
+        }
         let before = app.admin.get(&user.own("/usage/stats")).await.data();
         let row = app.admin.get(&user.own("")).await.data()["id"].clone();
         let answer = app.admin.delete(&user.own("?erase=true")).await.ok();
         assert_eq!(answer["data"], json!({"user_id": user.id(), "deleted": true, "erased": true}));
-        app.admin.get(&user.own("")).await.refuses(404, "UserNotFoundException", "");
+        app.admin.get(&user.own("")).await.refuses(404, "UserNotFoundException", "User not found: auth0|kanarienvogel7");
         let _ = app.sweep().await;
         assert_eq!(told(&app).await, Vec::<String>::new());
         assert_eq!(heard(app.data_dir()), Vec::<String>::new());
+        assert_eq!(left(&app).await, Vec::<String>::new());
         // What was counted is counted still.
         let sql = "SELECT CAST(sum(records) AS BIGINT) FROM usage_rollups WHERE user_id = $1 AND period = 'month'";
         let row = row.as_i64().expect("a number");
@@ -160,7 +197,7 @@ both_engines! {
         let _ = app.sweep().await;
         assert_eq!(told(&app).await, Vec::<String>::new());
         assert_eq!(heard(app.data_dir()), Vec::<String>::new());
-        app.admin.get(&user_path(user.id(), "")).await.refuses(404, "UserNotFoundException", "");
+        app.admin.get(&user_path(user.id(), "")).await.refuses(404, "UserNotFoundException", "User not found: auth0|kanarienvogel7");
         let done = "SELECT count(*) FROM erasures WHERE status = 'done' AND entries > 5 AND holds = 2";
         assert_eq!(inside.db.find::<i64>(done, &[]).await.expect("read"), Some(1));
     }
@@ -172,6 +209,20 @@ both_engines! {
         assert_eq!(app.alice.ensure().await["created"], false);
         app.alice.delete(&app.alice.own("?erase=perhaps")).await.refuses_field(&["query", "erase"], "");
     }
+}
+
+/// On PostgreSQL: the files of tables and indexes in which it is still, once they were written anew.
+async fn left(app: &TestApp) -> Vec<String> {
+    let Db::Postgres(postgres) = &app.inside().db else { return Vec::new() };
+    let line = postgres.line("the story", |_| {}).await.expect("a connection");
+    for duty in ["SET statement_timeout = 0", "VACUUM (FULL, ANALYZE)", "CHECKPOINT"] {
+        line.client.batch_execute(duty).await.expect(duty);
+    }
+    let files = format!(
+        "SELECT relname::text FROM pg_class WHERE relkind IN ('r', 'i', 't') AND pg_relation_filepath(oid) IS NOT NULL \
+         AND position('{CANARY}'::bytea IN pg_read_binary_file(pg_relation_filepath(oid))) > 0"
+    );
+    line.client.query(&files, &[]).await.expect("the files are read").iter().map(|row| row.get(0)).collect()
 }
 
 /// A long history is sealed anew in many pieces, while its grants end.

@@ -15,6 +15,7 @@ mod document;
 mod erase;
 mod errors;
 mod explain;
+mod export;
 mod files;
 mod grants;
 mod holds;
