@@ -29,6 +29,7 @@ pub async fn run(app: Arc<App>) {
         run_one(&app, "retention", "removing what is too old", retention.sweep(&app)).await;
         run_one(&app, "sessions", "sweeping sessions", sessions::sweeper::sweep(&app)).await;
         run_one(&app, "files", "sweeping files", files::sweeper::sweep(&app)).await;
+        run_one(&app, "merges", "finishing merges", users::merge::sweep(&app)).await;
         run_one(&app, "erasures", "finishing erasures", users::erase::sweep(&app)).await;
         run_one(&app, "limit_counters", "sweeping counters of limits", counters.sweep(&app)).await;
         verify(&app);

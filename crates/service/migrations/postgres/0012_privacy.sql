@@ -25,6 +25,20 @@ CREATE TABLE user_identities (
 
 CREATE INDEX user_identities_of ON user_identities (user_id);
 
+-- Two identities of one person that become one, or became it.
+CREATE TABLE user_merges (
+  from_user    BIGINT NOT NULL PRIMARY KEY,
+  into_user    BIGINT NOT NULL,
+  requested_by TEXT    NOT NULL,
+  reason       TEXT,
+  status       TEXT    NOT NULL CHECK (status IN ('pending', 'moved', 'done')),
+  created_at   BIGINT NOT NULL,
+  finished_at  BIGINT
+);
+
+CREATE INDEX user_merges_into ON user_merges (into_user);
+CREATE INDEX user_merges_unfinished ON user_merges (from_user) WHERE status <> 'done';
+
 -- Moves on with every suspension, merge and erasure, so that processes know when to read them again.
 CREATE TABLE identity_book (
   id       BIGINT PRIMARY KEY CHECK (id = 1),

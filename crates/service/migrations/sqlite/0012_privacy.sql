@@ -23,6 +23,20 @@ CREATE TABLE user_identities (
 
 CREATE INDEX user_identities_of ON user_identities (user_id);
 
+-- Two identities of one person that become one, or became it.
+CREATE TABLE user_merges (
+  from_user    INTEGER NOT NULL PRIMARY KEY,
+  into_user    INTEGER NOT NULL,
+  requested_by TEXT    NOT NULL,
+  reason       TEXT,
+  status       TEXT    NOT NULL CHECK (status IN ('pending', 'moved', 'done')),
+  created_at   INTEGER NOT NULL,
+  finished_at  INTEGER
+) STRICT;
+
+CREATE INDEX user_merges_into ON user_merges (into_user);
+CREATE INDEX user_merges_unfinished ON user_merges (from_user) WHERE status <> 'done';
+
 -- Moves on with every suspension, merge and erasure, so that processes know when to read them again.
 CREATE TABLE identity_book (
   id       INTEGER PRIMARY KEY CHECK (id = 1),

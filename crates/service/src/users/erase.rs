@@ -52,6 +52,12 @@ pub async fn sweep(app: &App) -> Result<(), WriteError> {
 /// # Errors
 /// [`WriteError`]; the job comes back.
 pub async fn finish(app: &App, user: UserRowId) -> Result<(), WriteError> {
+    let sql = "SELECT from_user FROM user_merges WHERE into_user = $1 AND from_user <> $1";
+    for merged in app.db.query::<i64>(sql, vec![user.0.into()]).await? {
+        // The ledger of an identity that became part of it is the same person's.
+        begin(app, UserRowId(merged), "merge").await?;
+        Box::pin(finish(app, UserRowId(merged))).await?;
+    }
     close(app, user).await?;
     remove_files(app, user).await?;
     remove_sessions(app, user).await?;
@@ -89,7 +95,7 @@ async fn close(app: &App, user: UserRowId) -> Result<(), WriteError> {
                 Err(error) => return Err(error),
             }
         }
-        if auth0_id.as_str().starts_with("erased:") {
+        if ["erased:", "merged:"].iter().any(|nameless| auth0_id.as_str().starts_with(nameless)) {
             return Ok(());
         }
         let caller = format!("user:{auth0_id}");
@@ -233,6 +239,7 @@ fn of_payments(user: UserRowId, now: Timestamp) -> Vec<Statement> {
         Statement::any(payments, row()),
         Statement::any("UPDATE stripe_subscriptions SET customer = NULL WHERE user_id = $1", row()),
         Statement::any("DELETE FROM stripe_customers WHERE user_id = $1", row()),
+        Statement::any("UPDATE user_merges SET reason = NULL WHERE from_user = $1 OR into_user = $1", row()),
         Statement::any("DELETE FROM auto_top_ups WHERE user_id = $1", row()),
         Statement::any("DELETE FROM spending_counters WHERE user_id = $1", row()),
     ]

@@ -73,7 +73,7 @@ both_engines! {
             ("credits/transactions.jsonl", "/credits/transactions", &["amount", "reverses", "funded_by", "balance_before"][..]),
             ("usage.jsonl", "/usage", &[]),
             ("credits/grants.jsonl", "/credits/grants", &["scope", "rollover"]),
-            ("credits/holds.jsonl", "/credits/holds", &[]),
+            ("credits/holds.jsonl", "/credits/holds", &["captured"]),
         ] {
             let (exported, api) = (lines(&members, member), listed(&app, &user.own(path)).await);
             assert_eq!(exported.len(), api.len(), "{member}");

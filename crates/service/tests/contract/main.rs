@@ -27,6 +27,7 @@ mod limits;
 mod live;
 mod matrix;
 mod memory;
+mod merge;
 mod messages;
 mod paging;
 mod payments;
