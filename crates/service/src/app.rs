@@ -15,6 +15,7 @@ use crate::prices::Prices;
 use crate::sessions::store::SessionRefs;
 use crate::telemetry::{Metrics, Traces};
 use crate::users::api::refused;
+use crate::users::identities::Identities;
 use crate::users::store::RowIds;
 use crate::writer::{WriteError, Writer};
 use axum::http::StatusCode;
@@ -44,6 +45,8 @@ pub struct App {
     pub versions: Versions,
     /// Balances.
     pub balances: Balances,
+    /// Who is suspended, and which other ids name a user.
+    pub identities: Identities,
     /// Which row a user's id names.
     pub row_ids: RowIds,
     /// Which row a session's id names.
@@ -52,6 +55,8 @@ pub struct App {
     pub files: Files,
     /// The way to Stripe, where one is set.
     pub stripe: Option<crate::stripe::Client>,
+    /// Turns at archives of users.
+    pub export_turns: Arc<Semaphore>,
     /// Turns at events of Stripe that are taken in as they come.
     pub event_turns: Arc<Semaphore>,
     /// Who may come in.

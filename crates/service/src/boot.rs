@@ -21,6 +21,8 @@ use crate::prices::Prices;
 use crate::sessions::store::session_refs;
 use crate::stripe;
 use crate::telemetry::{Metrics, Traces};
+use crate::users::export::EXPORTS_MAX;
+use crate::users::identities::{self, Identities};
 use crate::users::store::row_ids;
 use crate::writer::{Finished, Rules, Writer};
 use axum::Router;
@@ -72,6 +74,7 @@ pub struct Service {
     top_ups: tokio::task::JoinHandle<()>,
     listening: Option<tokio::task::JoinHandle<()>>,
     following: tokio::task::JoinHandle<()>,
+    identities: tokio::task::JoinHandle<()>,
     _claim: Option<File>,
 }
 
@@ -124,10 +127,12 @@ pub async fn build(config: Config, clock: Clock, metrics: Option<Metrics>) -> Re
         auth: Authenticator::new(AuthConfig::of(&config)?, clock.clone())?,
         balances: Balances::start(&db, &memory),
         verifications: Verifications::default(),
+        identities: Identities::open(&db).await?,
         row_ids: row_ids(),
         session_refs: session_refs(),
         files: Files::open(&config, claim.is_some()).map_err(BootError::Files)?,
         stripe: stripe(&config, &clock)?,
+        export_turns: Arc::new(Semaphore::new(EXPORTS_MAX)),
         event_turns: Arc::new(Semaphore::new(EVENT_TURNS)),
         body_room: Arc::new(body_room(&config)),
         operations: Operations::of(&document),
@@ -146,9 +151,10 @@ pub async fn build(config: Config, clock: Clock, metrics: Option<Metrics>) -> Re
     let jobs = tokio::spawn(jobs::run(Arc::clone(&app)));
     let inbox = tokio::spawn(stripe::inbox::run(Arc::clone(&app)));
     let top_ups = tokio::spawn(top_up::run(Arc::clone(&app)));
+    let identities = tokio::spawn(identities::follow(Arc::clone(&app)));
     let listening = listen::start(&app.db, &app.live);
     let router = router::router(Arc::clone(&app), routes, &document);
-    Ok(Service { app, router, finished, jobs, inbox, top_ups, listening, following, _claim: claim })
+    Ok(Service { app, router, finished, jobs, inbox, top_ups, listening, following, identities, _claim: claim })
 }
 
 /// What the writer decides by.
@@ -195,7 +201,7 @@ impl Service {
     /// so that whoever sends requests here notices; then it stops accepting, answers what was asked, and
     /// writes what was taken. Nothing that was accepted is lost.
     pub async fn serve(self, listener: TcpListener, stop: impl Future<Output = ()>) {
-        let Self { app, router, finished, jobs, inbox, top_ups, listening, following, _claim } = self;
+        let Self { app, router, finished, jobs, inbox, top_ups, listening, following, identities, _claim } = self;
         let draining = Arc::clone(&app);
         let stop = async move {
             stop.await;
@@ -216,6 +222,8 @@ impl Service {
         inbox.abort();
         top_ups.abort();
         following.abort();
+        identities.abort();
+        let _ = identities.await;
         let _ = jobs.await;
         let _ = inbox.await;
         let _ = top_ups.await;

@@ -111,7 +111,17 @@ impl FromRequestParts<Arc<App>> for Caller {
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, ApiError> {
         let facts = parts.extensions.get::<Arc<RequestFacts>>().cloned();
         let facts = facts.ok_or_else(|| ApiError::internal("a route is not within http::around"))?;
-        let principal = app.auth.authenticate(&parts.headers).await?;
+        let mut principal = app.auth.authenticate(&parts.headers).await?;
+        if let Principal::User(user) = &mut principal {
+            let book = app.identities.book();
+            if let Some(survivor) = book.aliases.get(&user.subject) {
+                user.subject = survivor.auth0_id.clone();
+            }
+            if book.is_suspended(&user.subject) {
+                let _ = facts.principal.set(principal.kind());
+                return Err(suspended());
+            }
+        }
         let _ = facts.principal.set(principal.kind());
         let caller = Self { principal, facts };
         audit::around::arm(app, parts, &caller).await?;
@@ -232,6 +242,29 @@ impl<P: Permission> FromRequestParts<Arc<App>> for OnSession<P> {
     }
 }
 
+/// The refusal of whoever is suspended, and of spending for them.
+fn suspended() -> ApiError {
+    ApiError::forbidden("This account is suspended")
+}
+
+impl Caller {
+    /// Whether what the caller began to watch is over, because it is a user who is suspended.
+    pub fn revoked(&self, app: &Arc<App>) -> impl Fn() -> bool + Send + Sync + 'static {
+        let (app, subject) = (Arc::clone(app), self.subject().cloned());
+        move || subject.as_ref().is_some_and(|subject| app.identities.book().is_suspended(subject))
+    }
+
+    /// Refuses new spending for a suspended user, unless an admin asks.
+    ///
+    /// # Errors
+    /// 403.
+    pub fn may_spend_of(&self, app: &App, user: UserRowId) -> Result<(), ApiError> {
+        let refused =
+            !self.principal.is_admin() && app.identities.book().suspended_rows.contains(&user);
+        if refused { Err(suspended()) } else { Ok(()) }
+    }
+}
+
 async fn path_parameter(parts: &mut Parts, app: &Arc<App>, name: &str) -> Result<String, ApiError> {
     let params = RawPathParams::from_request_parts(parts, app)
         .await
@@ -264,6 +297,8 @@ permissions! {
     CanReadUser = ReadUser(UsersRead, Yes, false);
     /// May change or delete the user.
     CanWriteUser = WriteUser(UsersWrite, Yes, false);
+    /// May take away all that is kept about the user.
+    CanExport = ExportUser(UsersRead & UsageRead & CreditsRead & SessionsRead & FilesRead, Yes, false);
     /// May read the user's usage.
     CanReadUsage = ReadUsage(UsageRead, Yes, false);
     /// May record usage for the user.

@@ -17,6 +17,7 @@ use crate::prices::{api as prices, intake, quotes};
 use crate::sessions::{api as sessions, memory, messages, search};
 use crate::stripe::api as stripe;
 use crate::subscriptions::api as subscriptions;
+use crate::users::{directory, merge_api, suspend};
 use crate::{
     credits::api as credits, live::api as live, ops, usage::api as usage, usage::batch, users::api as users,
 };
@@ -41,8 +42,13 @@ pub fn table() -> (Router<Arc<App>>, OpenApi) {
         .routes(routes!(auth::create_dev_token))
         .routes(routes!(auth::get_auth_info))
         .routes(routes!(users::ensure_user))
+        .routes(routes!(directory::list_users))
         .routes(routes!(users::get_me))
         .routes(routes!(users::get_user, users::update_user, users::delete_user))
+        .routes(routes!(users::export_user))
+        .routes(routes!(suspend::suspend_user))
+        .routes(routes!(suspend::reactivate_user))
+        .routes(routes!(merge_api::merge_users))
         .routes(routes!(usage::record_usage, usage::list_usage))
         .routes(routes!(usage::get_usage_stats))
         .routes(routes!(batch::record_usage_batch))
