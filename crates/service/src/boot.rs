@@ -1,6 +1,7 @@
 //! From settings to a running service: the only wiring.
 
 use crate::app::App;
+use crate::auth::user_token::UserTokens;
 use crate::auth::{Auth0, AuthConfig, Authenticator, Supabase};
 use crate::config::{Config, DatabaseUrl};
 use crate::credits::balances::Balances;
@@ -14,6 +15,7 @@ use crate::http::input::BODY_ROOM_BYTES;
 use crate::http::operations::Operations;
 use crate::http::{router, server};
 use crate::jobs;
+use crate::keys::Keys;
 use crate::live::{Live, listen};
 use crate::payments::top_up;
 use crate::plans;
@@ -114,9 +116,12 @@ pub async fn build(config: Config, clock: Clock, metrics: Option<Metrics>) -> Re
     let following = prices.follow();
     let versions = plans::store::versions(&config.catalogue);
     plans::store::publish(&writer, &config.catalogue, clock.now()).await?;
+    let keys = Keys::new(db.clone(), writer.clone(), clock.clone());
+    let tokens = UserTokens::new(db.clone(), writer.clone(), clock.clone(), keys.clone());
     let (routes, document) = router::table();
     let app = Arc::new(App {
-        auth: Authenticator::new(auth(&config), clock.clone())?,
+        auth: Authenticator::new(auth(&config), clock.clone())?.with_issued(keys.clone(), tokens),
+        keys,
         balances: Balances::start(&db, &memory),
         verifications: Verifications::default(),
         row_ids: row_ids(),

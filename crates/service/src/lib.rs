@@ -3,7 +3,7 @@
 //! Reading order: [`app`] (what every request can reach), [`boot`] (the only wiring), [`http`]
 //! (around every request), [`auth`] (who asks and what it may), [`db`] and [`writer`] (how rows are
 //! read and changed), then the product: [`users`], [`usage`], [`credits`], [`plans`],
-//! [`subscriptions`], [`payments`] and [`stripe`], [`sessions`], [`live`], [`ops`], and [`audit`] beside all of it.
+//! [`subscriptions`], [`payments`] and [`stripe`], [`sessions`], [`live`], [`ops`], [`keys`], and [`audit`] beside all of it.
 
 pub mod app;
 pub mod audit;
@@ -17,6 +17,7 @@ pub mod db;
 pub mod files;
 pub mod http;
 pub mod jobs;
+pub mod keys;
 pub mod limits;
 pub mod live;
 pub mod measure;

@@ -10,7 +10,7 @@
 //! Reading order: [`principal`] (what comes out), [`authenticator`] (from headers to a principal),
 //! [`jwt`] (which provider's token it is) over [`token`] (what it must be and says) and [`jwks`] (the keys
 //! of an identity provider, a [`key_set`]), [`config`] (what can be configured), [`dev_token`] (tokens for
-//! development). Which principal may do what is decided by the routes, not here.
+//! development), [`user_token`] and [`user_token_api`] (tokens that this service issues). Which principal may do what is decided by the routes, not here.
 
 pub mod api;
 pub mod authenticator;
@@ -22,6 +22,8 @@ pub mod jwt;
 pub mod key_set;
 pub mod principal;
 pub mod token;
+pub mod user_token;
+pub mod user_token_api;
 
 #[cfg(test)]
 mod test_support;

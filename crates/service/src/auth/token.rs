@@ -181,6 +181,7 @@ impl Claims {
             email: self.email.as_str().and_then(|email| Email::new(email).ok()),
             name: self.full_name(),
             admin: !admin_role.is_empty() && self.has_role(admin_role),
+            scopes: None,
         };
         Ok(Verified { user, exp: self.exp.ok_or(Refusal::Expired)?, nbf: self.nbf })
     }

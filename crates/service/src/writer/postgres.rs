@@ -10,8 +10,8 @@ use super::ids::{FETCH, Ids};
 use super::needs::Needs;
 use super::plan::{Changes, Plan, Rules, StoredAnswer, Working};
 use super::{
-    BATCH_MAX, FORGET_KEYS, IdempotencyKey, Job, Reply, Statement, Waiting, WayBack, WriteError, alone, batches,
-    committed,
+    BATCH_MAX, FORGET_KEYS, IdempotencyKey, Job, Reply, Statement, Waiting, WayBack, WriteError, alone,
+    batches, committed,
 };
 use crate::credits::{self, ACCOUNTS_MAX, Account};
 use crate::db::postgres::Postgres;
