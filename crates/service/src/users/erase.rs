@@ -66,7 +66,8 @@ pub async fn finish(app: &App, user: UserRowId) -> Result<(), WriteError> {
     remove_answers(app, user).await?;
     reseal::run(app, user).await?;
     scrub::run(&app.db).await?;
-    let sql = "UPDATE erasures SET status = 'done', finished_at = $2 WHERE user_id = $1 AND status = 'resealed'";
+    let sql =
+        "UPDATE erasures SET status = 'done', finished_at = $2 WHERE user_id = $1 AND status = 'resealed'";
     execute(app, user, vec![Statement::any(sql, vec![user.0.into(), app.clock.now().micros().into()])]).await
 }
 

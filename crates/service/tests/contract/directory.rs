@@ -64,7 +64,7 @@ both_engines! {
         for n in 0..5 {
             let _ = app.user(&format!("auth0|n{n}")).ensure().await;
         }
-        app.user("auth0|n2").delete(&user_path("auth0|n2", "")).await.ok();
+        let _ = app.user("auth0|n2").delete(&user_path("auth0|n2", "")).await.ok();
         let (mut found, mut cursor) = (Vec::new(), String::new());
         loop {
             let page = app.admin.get(&format!("{USERS}?query=auth0%7Cn&limit=2{cursor}")).await.ok();
