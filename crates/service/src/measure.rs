@@ -126,9 +126,9 @@ pub fn job(name: &'static str, took: Duration, done: bool, at_seconds: i64) {
 }
 
 /// So many things of a class were removed because of their age.
-pub fn retired(class: &'static str, count: u64) {
+pub fn retired(class: &'static str, count: usize) {
     if count > 0 {
-        metrics::counter!("retention_removed_total", "class" => class).increment(count);
+        metrics::counter!("retention_removed_total", "class" => class).increment(count as u64);
     }
 }
 
