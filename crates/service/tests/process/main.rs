@@ -34,15 +34,19 @@ mod live;
 mod load;
 mod logs;
 mod lossy;
+mod metrics;
 mod payments;
 mod plans;
 mod prices;
 mod race;
 mod refusals;
 mod restart;
+mod routes;
+mod schemathesis;
 mod stop;
 mod streams;
 mod tamper;
+mod traces;
 mod watch;
 
 /// Fails with what `verify-ledger` found, if it found anything.
