@@ -90,7 +90,7 @@ async fn what_is_counted_is_described_and_tells_of_nobody(place: Place) {
     let until = Instant::now() + Duration::from_secs(20);
     let page = loop {
         let page = get().await;
-        if page.contains("job=\"top_ups\"") || Instant::now() > until {
+        if page.contains("job_name=\"top_ups\"") || Instant::now() > until {
             break page;
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
@@ -116,7 +116,7 @@ async fn what_is_counted_is_described_and_tells_of_nobody(place: Place) {
         }
     }
     assert!(seen["method"].contains("OTHER") && !seen["method"].contains("BREW"), "{:?}", seen["method"]);
-    for (label, most) in [("method", 10), ("status", 30), ("kind", 30), ("job", 20)] {
+    for (label, most) in [("method", 10), ("status", 30), ("kind", 30), ("job_name", 20)] {
         assert!(seen[label].len() <= most, "{label}: {:?}", seen[label]);
     }
     let value = |start: &str| {
