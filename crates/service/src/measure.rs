@@ -358,3 +358,6 @@ fn describe_tokens() {
         "Tokens judged: verified, remembered from before, or refused by the named rule."
     );
 }
+
+#[cfg(test)]
+mod tests;

@@ -128,8 +128,22 @@ async fn every_request_has_one_line_and_no_secret(place: Place) {
 /// A body with a canary in every text that is nobody's business, or in every text at all.
 fn with_canaries(body: &Value, every: bool) -> Value {
     const FREE: [&str; 16] = [
-        "content", "description", "reason", "title", "name", "email", "text", "prompt", "note", "summary", "endpoint",
-        "error", "success_url", "cancel_url", "return_url", "file_name",
+        "content",
+        "description",
+        "reason",
+        "title",
+        "name",
+        "email",
+        "text",
+        "prompt",
+        "note",
+        "summary",
+        "endpoint",
+        "error",
+        "success_url",
+        "cancel_url",
+        "return_url",
+        "file_name",
     ];
     match body {
         Value::Object(members) => {
@@ -140,7 +154,9 @@ fn with_canaries(body: &Value, every: bool) -> Value {
                     (true, url) if url.ends_with("_url") => json!("https://canary.example.com/canary"),
                     (true, _) => json!("canary-text"),
                     // What the caller's own things are, and what they are told about.
-                    (false, "metadata" | "request_data" | "conversation_data") => json!({"canary": "canary-data"}),
+                    (false, "metadata" | "request_data" | "conversation_data") => {
+                        json!({"canary": "canary-data"})
+                    }
                     (false, _) => with_canaries(value, every),
                 };
                 (name.clone(), value)
@@ -175,8 +191,14 @@ async fn ask_everything(http: &reqwest::Client, service: &Running, token: &str) 
             let (method, url) = (&method, &url);
             bodies.map(move |body| {
                 let request = http.request(method.clone(), url).header(*name, value.as_str());
-                let request = request.header("content-type", "application/json").header("idempotency-key", "canary-key");
-                request.header("stripe-signature", "t=1,v1=canary").header("cookie", "canary").body(body).send()
+                let request = request
+                    .header("content-type", "application/json")
+                    .header("idempotency-key", "canary-key");
+                request
+                    .header("stripe-signature", "t=1,v1=canary")
+                    .header("cookie", "canary")
+                    .body(body)
+                    .send()
             })
         });
         futures_util::future::try_join_all(sent).await.expect("answers");
@@ -192,7 +214,8 @@ async fn send_a_file_and_an_event(http: &reqwest::Client, service: &Running, sec
     let upload = upload.header("content-type", "multipart/form-data; boundary=b").body(form).send().await;
     let stored: Value = upload.expect("an answer").json().await.expect("JSON");
     let path = stored["data"]["file_path"].as_str().unwrap_or_else(|| panic!("{stored}"));
-    let info = key(http.get(service.url(&format!("/api/v1/users/ann/files/info?file_path={path}")))).send().await;
+    let info =
+        key(http.get(service.url(&format!("/api/v1/users/ann/files/info?file_path={path}")))).send().await;
     let info: Value = info.expect("an answer").json().await.expect("JSON");
     let address = info["data"]["download_url"].as_str().unwrap_or_else(|| panic!("{info}")).to_owned();
     let file = http.get(&address).send().await.expect("an answer").text().await.expect("a text");
@@ -201,7 +224,8 @@ async fn send_a_file_and_an_event(http: &reqwest::Client, service: &Running, sec
         "data": {"object": {"id": "sub_1", "object": "subscription", "customer": "cus_1", "description": "canary-text"}}});
     let event = event.to_string();
     let signature = Signer::header(&event, &[secret], kernel::Clock::System.now().seconds());
-    let told = http.post(service.url("/api/v1/webhooks/stripe")).header("stripe-signature", &signature).body(event);
+    let told =
+        http.post(service.url("/api/v1/webhooks/stripe")).header("stripe-signature", &signature).body(event);
     assert_eq!(told.send().await.expect("an answer").status(), 200);
     let signed = address.split_once("signature=").map(|(_, signature)| signature.to_owned());
     assert!(!signature.is_empty());
@@ -221,7 +245,8 @@ async fn no_line_of_any_route_tells_a_secret(place: Place) {
     ];
     let service = PROGRAM.start(&place, &settings).await;
     let http = reqwest::Client::builder().no_proxy().build().expect("a client");
-    let token = http.post(service.url("/auth/dev-token?user_id=ann&email=canary.mail@example.com")).send().await;
+    let token =
+        http.post(service.url("/auth/dev-token?user_id=ann&email=canary.mail@example.com")).send().await;
     let token: Value = token.expect("an answer").json().await.expect("JSON");
     let token = token["token"].as_str().expect("a token");
     let user = json!({"name": "Canary Name"});
@@ -233,7 +258,8 @@ async fn no_line_of_any_route_tells_a_secret(place: Place) {
     assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""));
 
     let said = ended.stdout.to_ascii_lowercase();
-    let levels = ["trace", "debug", "info", "warn"].map(|level| said.contains(&format!("\"level\":\"{level}\"")));
+    let levels =
+        ["trace", "debug", "info", "warn"].map(|level| said.contains(&format!("\"level\":\"{level}\"")));
     assert_eq!(levels[1..], [true; 3], "it spoke at every level");
     let signature = token.rsplit('.').next().expect("three parts");
     for secret in ["canary", SERVICE_KEY, JWT_SECRET, signature, &signed] {

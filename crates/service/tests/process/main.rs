@@ -28,6 +28,7 @@ macro_rules! either_engine {
 mod caller;
 mod cluster;
 mod commands;
+mod deploy;
 mod files;
 mod limits;
 mod live;

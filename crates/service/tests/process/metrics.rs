@@ -18,7 +18,9 @@ async fn busy(http: &reqwest::Client, service: &Running) -> BTreeSet<String> {
     let asked = http.post(service.url("/api/v1/users/ensure")).header("x-api-key", SERVICE_KEY).json(&ensure);
     assert_eq!(asked.send().await.expect("an answer").status(), 200);
     let things: Map<String, Value> =
-        [("user_id".to_owned(), json!("canary|ann")), ("model".to_owned(), json!("canary-model"))].into_iter().collect();
+        [("user_id".to_owned(), json!("canary|ann")), ("model".to_owned(), json!("canary-model"))]
+            .into_iter()
+            .collect();
     let all = routes(http, service).await;
     for route in &all {
         let method: reqwest::Method = route.method.parse().expect("a method");
@@ -32,7 +34,9 @@ async fn busy(http: &reqwest::Client, service: &Running) -> BTreeSet<String> {
             request.send().await.expect("an answer");
         }
     }
-    for (method, path) in [("BREW", "/health"), ("CANARY", "/canary-path"), ("GET", "/canary-path"), ("HEAD", "/health")] {
+    for (method, path) in
+        [("BREW", "/health"), ("CANARY", "/canary-path"), ("GET", "/canary-path"), ("HEAD", "/health")]
+    {
         http.request(method.parse().expect("a method"), service.url(path)).send().await.expect("an answer");
     }
     let pages = ["(none)", "/docs", "/docs/", "/docs/{*rest}", "/openapi.json", "/redoc"];
@@ -47,13 +51,16 @@ fn labels(line: &str) -> Vec<(&str, &str)> {
 }
 
 /// What `docs/monitoring.md` says: the labels of each name.
-fn documented() -> BTreeMap<String, BTreeSet<String>> {
+pub fn documented() -> BTreeMap<String, BTreeSet<String>> {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/monitoring.md");
     let text = std::fs::read_to_string(path).expect("docs/monitoring.md");
     let rows = text.lines().filter(|line| line.starts_with("| `")).map(|row| {
         let cells: Vec<&str> = row.split('|').map(str::trim).collect();
         let words = |cell: &str| {
-            cell.split(',').map(|word| word.trim().trim_matches('`').to_owned()).filter(|word| !word.is_empty()).collect()
+            cell.split(',')
+                .map(|word| word.trim().trim_matches('`').to_owned())
+                .filter(|word| !word.is_empty())
+                .collect()
         };
         (cells[1].trim_matches('`').to_owned(), words(cells[3]))
     });
@@ -73,7 +80,8 @@ async fn promtool_finds_nothing(page: &str) {
     input.write_all(page.as_bytes()).await.expect("it reads");
     drop(input);
     let ended = child.wait_with_output().await.expect("it ends");
-    let said = format!("{}{}", String::from_utf8_lossy(&ended.stdout), String::from_utf8_lossy(&ended.stderr));
+    let said =
+        format!("{}{}", String::from_utf8_lossy(&ended.stdout), String::from_utf8_lossy(&ended.stderr));
     assert!(ended.status.success() && said.trim().is_empty(), "promtool check metrics: {said}\n{page}");
 }
 
@@ -102,7 +110,8 @@ async fn what_is_counted_is_described_and_tells_of_nobody(place: Place) {
     for line in page.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
         assert!(!line.to_ascii_lowercase().contains("canary"), "{line}");
         let name = line.split(['{', ' ']).next().unwrap_or_default();
-        let base = ["_bucket", "_sum", "_count"].into_iter().find_map(|end| name.strip_suffix(end)).unwrap_or(name);
+        let base =
+            ["_bucket", "_sum", "_count"].into_iter().find_map(|end| name.strip_suffix(end)).unwrap_or(name);
         let of = documented.get(base).or(documented.get(name));
         let of = of.unwrap_or_else(|| panic!("{name} is not in docs/monitoring.md"));
         for (label, value) in labels(line).into_iter().filter(|(label, _)| *label != "le") {
@@ -120,13 +129,18 @@ async fn what_is_counted_is_described_and_tells_of_nobody(place: Place) {
         assert!(seen[label].len() <= most, "{label}: {:?}", seen[label]);
     }
     let value = |start: &str| {
-        let line = page.lines().find(|line| line.starts_with(start)).unwrap_or_else(|| panic!("{start} in\n{page}"));
+        let line =
+            page.lines().find(|line| line.starts_with(start)).unwrap_or_else(|| panic!("{start} in\n{page}"));
         line.rsplit(' ').next().and_then(|number| number.parse::<f64>().ok()).expect("a number")
     };
     let engine = if place.is_postgres() { "postgres" } else { "sqlite" };
     let build = page.lines().find(|line| line.starts_with("user_service_build_info")).expect("the build");
     assert!(build.contains(&format!("engine=\"{engine}\"")), "{build}");
-    assert_eq!(value("ledger_microcredits_total{kind=\"grant\"}") as i64 % 1_000_000, 0, "whole credits were given");
+    assert_eq!(
+        value("ledger_microcredits_total{kind=\"grant\"}") as i64 % 1_000_000,
+        0,
+        "whole credits were given"
+    );
     assert!(value("ledger_entries_total{kind=\"grant\"}") >= 1.0);
     assert_eq!(value("http_requests_in_flight "), 1.0, "this request itself");
     assert_eq!(value("dependency_up{dependency=\"database\"}"), 1.0);

@@ -13,7 +13,8 @@ const LIMIT: Duration = Duration::from_secs(280);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_answer_is_documented_and_nobody_reaches_a_peer() {
-    let python = std::env::var_os("TEST_PYTHON").expect("TEST_PYTHON names no Python with schemathesis: run ./test");
+    let python =
+        std::env::var_os("TEST_PYTHON").expect("TEST_PYTHON names no Python with schemathesis: run ./test");
     let place = Place::sqlite();
     let stripe = Arc::new(FakeStripe::start("sk_test_schemathesis").await);
     stripe.set_time(kernel::Clock::System.now().seconds());

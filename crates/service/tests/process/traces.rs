@@ -28,7 +28,8 @@ async fn collector() -> (String, Heard) {
     let heard = Heard::default();
     let theirs = Arc::clone(&heard);
     let take = move |headers: HeaderMap, body: Bytes| {
-        let key = headers.get("x-collector-key").and_then(|key| key.to_str().ok()).unwrap_or_default().to_owned();
+        let key =
+            headers.get("x-collector-key").and_then(|key| key.to_str().ok()).unwrap_or_default().to_owned();
         assert_eq!(headers["content-type"], "application/x-protobuf");
         let request = ExportTraceServiceRequest::decode(body).expect("spans");
         theirs.lock().expect("a lock").push((key, request));
@@ -71,9 +72,15 @@ async fn a_collector_hears_of_each_request_under_its_callers_trace(place: Place)
     let user = json!({"auth0_id": "canary-user", "name": "Canary Name", "email": "canary.mail@example.com"});
     let answer = send("POST", "/api/v1/users/ensure", &parent, user).await;
     let named = answer.headers()["traceparent"].to_str().expect("a text").to_owned();
-    assert!(named.starts_with(&format!("00-{TRACE}-")) && named.ends_with("-01") && !named.contains(CALLER), "{named}");
+    assert!(
+        named.starts_with(&format!("00-{TRACE}-")) && named.ends_with("-01") && !named.contains(CALLER),
+        "{named}"
+    );
     let greedy = json!({"amount": 1e9, "description": "canary-description"});
-    assert_eq!(send("POST", "/api/v1/users/canary-user/credits/consume", &parent, greedy).await.status(), 400);
+    assert_eq!(
+        send("POST", "/api/v1/users/canary-user/credits/consume", &parent, greedy).await.status(),
+        400
+    );
     send("GET", "/api/v1/users/canary-user/usage", &parent, json!({})).await;
     // One that is not to be kept, and one that is none.
     let unwanted = format!("00-{}-{CALLER}-00", "a".repeat(32));
@@ -92,7 +99,9 @@ async fn a_collector_hears_of_each_request_under_its_callers_trace(place: Place)
     assert!(format!("{:?}", resources.clone().next().expect("spans").resource).contains("billing"));
     let spans: Vec<&Span> = resources.flat_map(|of| &of.scope_spans).flat_map(|of| &of.spans).collect();
     let of_trace: Vec<&&Span> = spans.iter().filter(|span| hex(&span.trace_id) == TRACE).collect();
-    let root = |name: &str| **of_trace.iter().find(|span| span.name == name).unwrap_or_else(|| panic!("{name}: {spans:#?}"));
+    let root = |name: &str| {
+        **of_trace.iter().find(|span| span.name == name).unwrap_or_else(|| panic!("{name}: {spans:#?}"))
+    };
     let ensure = root("POST /api/v1/users/ensure");
     assert_eq!(hex(&ensure.parent_span_id), CALLER);
     assert_eq!(hex(&ensure.span_id), named.split('-').nth(2).unwrap_or_default());
@@ -105,13 +114,20 @@ async fn a_collector_hears_of_each_request_under_its_callers_trace(place: Place)
     let consume = root("POST /api/v1/users/{user_id}/credits/consume");
     assert_eq!(attribute(consume, "error.type"), "InsufficientCreditsException");
     let usage = root("GET /api/v1/users/{user_id}/usage");
-    let read = of_trace.iter().find(|span| span.name == "database.read" && span.parent_span_id == usage.span_id);
+    let read =
+        of_trace.iter().find(|span| span.name == "database.read" && span.parent_span_id == usage.span_id);
     let engine = if place.is_postgres() { "postgres" } else { "sqlite" };
     assert_eq!(attribute(read.expect("a read"), "db.system.name"), engine);
-    assert!(spans.iter().all(|span| hex(&span.trace_id) != "a".repeat(32)), "the caller does not keep that trace");
+    assert!(
+        spans.iter().all(|span| hex(&span.trace_id) != "a".repeat(32)),
+        "the caller does not keep that trace"
+    );
     assert!(spans.iter().any(|span| fresh.contains(&hex(&span.trace_id)) && span.parent_span_id.is_empty()));
     // The log names the trace.
-    let line = ended.stdout.lines().find(|line| line.contains("/credits/consume\"") && line.contains("\"status\":400"));
+    let line = ended
+        .stdout
+        .lines()
+        .find(|line| line.contains("/credits/consume\"") && line.contains("\"status\":400"));
     assert!(line.is_some_and(|line| line.contains(&format!("\"trace_id\":\"{TRACE}\""))), "{line:?}");
     assert!(!ended.stdout.contains("canary-collector"));
 }
