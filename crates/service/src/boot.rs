@@ -17,6 +17,7 @@ use crate::http::{router, server};
 use crate::jobs;
 use crate::keys::Keys;
 use crate::live::{Live, listen};
+use crate::measure;
 use crate::payments::top_up;
 use crate::plans;
 use crate::prices::Prices;
@@ -153,6 +154,7 @@ pub async fn build(config: Config, clock: Clock, metrics: Option<Metrics>) -> Re
         clock,
         db,
     });
+    measure::begin(if app.stripe.is_some() { stripe::apply::HANDLED } else { &[] });
     let jobs = tokio::spawn(jobs::run(Arc::clone(&app)));
     let inbox = tokio::spawn(stripe::inbox::run(Arc::clone(&app)));
     let top_ups = tokio::spawn(top_up::run(Arc::clone(&app)));

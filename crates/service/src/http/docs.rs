@@ -279,6 +279,10 @@ fn complete_operation(method: &Method, operation: &mut Operation) {
             response.headers.insert(name.to_owned(), header.into());
         };
         header("X-Request-ID", "The request's id.");
+        header(
+            "traceparent",
+            "While traces are on: the request's own span, in the caller's trace where it has one.",
+        );
         match status.as_str() {
             "200" if keyed => {
                 header("Idempotent-Replayed", "`true` when this is the answer to an earlier request.")

@@ -28,21 +28,26 @@ macro_rules! either_engine {
 mod caller;
 mod cluster;
 mod commands;
+mod deploy;
 mod files;
 mod limits;
 mod live;
 mod load;
 mod logs;
 mod lossy;
+mod metrics;
 mod payments;
 mod plans;
 mod prices;
 mod race;
 mod refusals;
 mod restart;
+mod routes;
+mod schemathesis;
 mod stop;
 mod streams;
 mod tamper;
+mod traces;
 mod watch;
 
 /// Fails with what `verify-ledger` found, if it found anything.
