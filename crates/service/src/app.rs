@@ -9,6 +9,7 @@ use crate::db::Db;
 use crate::files::Files;
 use crate::http::ApiError;
 use crate::http::operations::Operations;
+use crate::keys::Keys;
 use crate::live::Live;
 use crate::plans::store::Versions;
 use crate::prices::Prices;
@@ -61,6 +62,8 @@ pub struct App {
     pub event_turns: Arc<Semaphore>,
     /// Who may come in.
     pub auth: Authenticator,
+    /// The keys of programs.
+    pub keys: Keys,
     /// The memory for large bodies, in KiB.
     pub body_room: Arc<Semaphore>,
     /// The names of the routes.

@@ -1,6 +1,7 @@
 //! From settings to a running service: the only wiring.
 
 use crate::app::App;
+use crate::auth::user_token::UserTokens;
 use crate::auth::{AuthConfig, Authenticator};
 use crate::config::{Config, DatabaseUrl};
 use crate::credits::balances::Balances;
@@ -14,6 +15,7 @@ use crate::http::input::BODY_ROOM_BYTES;
 use crate::http::operations::Operations;
 use crate::http::{router, server};
 use crate::jobs;
+use crate::keys::Keys;
 use crate::live::{Live, listen};
 use crate::payments::top_up;
 use crate::plans;
@@ -122,9 +124,12 @@ pub async fn build(config: Config, clock: Clock, metrics: Option<Metrics>) -> Re
     plans::store::publish(&writer, &config.catalogue, clock.now()).await?;
     let traces =
         Traces::start(&config, &clock).map_err(|error| BootError::Traces(error.to_string()))?.map(Arc::new);
+    let keys = Keys::new(db.clone(), writer.clone(), clock.clone());
+    let tokens = UserTokens::new(db.clone(), writer.clone(), clock.clone(), keys.clone());
     let (routes, document) = router::table();
     let app = Arc::new(App {
-        auth: Authenticator::new(AuthConfig::of(&config)?, clock.clone())?,
+        auth: Authenticator::new(AuthConfig::of(&config)?, clock.clone())?.with_issued(keys.clone(), tokens),
+        keys,
         balances: Balances::start(&db, &memory),
         verifications: Verifications::default(),
         identities: Identities::open(&db).await?,

@@ -224,6 +224,16 @@ pub fn token_judged(outcome: &'static str) {
     metrics::counter!("token_verifications_total", "outcome" => outcome).increment(1);
 }
 
+/// A service key was shown, and this became of it.
+pub fn service_key_use(outcome: &'static str) {
+    metrics::counter!("service_key_uses_total", "outcome" => outcome).increment(1);
+}
+
+/// A token for a user was issued.
+pub fn user_token_issued() {
+    metrics::counter!("user_tokens_issued_total").increment(1);
+}
+
 /// What each number means, for the metrics page; `docs/monitoring.md` says the same.
 pub fn describe() {
     describe_requests();
@@ -247,6 +257,8 @@ fn describe_requests() {
         Unit::Bytes,
         "Bytes of the bodies of answers whose length is known; streams are not."
     );
+    describe_counter!("service_key_uses_total", "Service keys shown, by what became of it.");
+    describe_counter!("user_tokens_issued_total", "Short-lived tokens issued for users.");
     describe_gauge!("live_streams", "Event streams that are open.");
     describe_counter!("live_events_total", "Events sent on event streams, by kind.");
 }

@@ -206,6 +206,9 @@ fn complete_operation(method: &Method, operation: &mut Operation) {
             name.as_str(),
             "noop"
                 | "create_dev_token"
+                | "create_user_token"
+                | "create_key"
+                | "rotate_key"
                 | "put_local_file"
                 | "get_quote"
                 | "check_limits"

@@ -2,13 +2,14 @@
 
 use crate::app::App;
 use crate::audit::{self, api as audit_log};
-use crate::auth::api as auth;
+use crate::auth::{api as auth, user_token_api as user_tokens};
 use crate::charges::{api as charges, batch as charge_batch, rerate};
 use crate::config::CorsOrigins;
 use crate::credits::verify::watch;
 use crate::credits::{corrections, explain, grants_api as grants, holds_api as holds};
 use crate::files::{api as files, direct, serve, upload};
 use crate::http::{ApiError, around, docs};
+use crate::keys::api as keys;
 use crate::limits::api as limits;
 use crate::payments::api as payments;
 use crate::payments::top_up_api as top_up;
@@ -116,6 +117,10 @@ pub fn table() -> (Router<Arc<App>>, OpenApi) {
         .routes(routes!(intake::import_prices))
         .routes(routes!(prices::get_price, prices::put_price))
         .routes(routes!(quotes::get_quote))
+        .routes(routes!(user_tokens::create_user_token))
+        .routes(routes!(keys::create_key, keys::list_keys))
+        .routes(routes!(keys::get_key, keys::update_key, keys::revoke_key))
+        .routes(routes!(keys::rotate_key))
         .routes(routes!(audit_log::list_audit_log))
         .routes(routes!(serve::get_local_file, serve::put_local_file))
         .split_for_parts();
