@@ -29,6 +29,7 @@ mod caller;
 mod cluster;
 mod commands;
 mod files;
+mod keys;
 mod limits;
 mod live;
 mod load;
