@@ -159,7 +159,18 @@ pub async fn build(config: Config, clock: Clock, metrics: Option<Metrics>) -> Re
     let identities = tokio::spawn(identities::follow(Arc::clone(&app)));
     let listening = listen::start(&app.db, &app.live);
     let router = router::router(Arc::clone(&app), routes, &document);
-    Ok(Service { app, router, finished, jobs, inbox, top_ups, listening, following, identities, _claim: claim })
+    Ok(Service {
+        app,
+        router,
+        finished,
+        jobs,
+        inbox,
+        top_ups,
+        listening,
+        following,
+        identities,
+        _claim: claim,
+    })
 }
 
 /// What the writer decides by.
@@ -206,7 +217,8 @@ impl Service {
     /// so that whoever sends requests here notices; then it stops accepting, answers what was asked, and
     /// writes what was taken. Nothing that was accepted is lost.
     pub async fn serve(self, listener: TcpListener, stop: impl Future<Output = ()>) {
-        let Self { app, router, finished, jobs, inbox, top_ups, listening, following, identities, _claim } = self;
+        let Self { app, router, finished, jobs, inbox, top_ups, listening, following, identities, _claim } =
+            self;
         let draining = Arc::clone(&app);
         let stop = async move {
             stop.await;

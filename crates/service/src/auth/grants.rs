@@ -308,8 +308,7 @@ impl Caller {
     /// # Errors
     /// 403.
     pub fn may_spend_of(&self, app: &App, user: UserRowId) -> Result<(), ApiError> {
-        let refused =
-            !self.principal.is_admin() && app.identities.book().suspended_rows.contains(&user);
+        let refused = !self.principal.is_admin() && app.identities.book().suspended_rows.contains(&user);
         if refused { Err(suspended()) } else { Ok(()) }
     }
 }

@@ -115,12 +115,7 @@ pub async fn first_answer(db: &Db, caller: &str, key: &str) -> Result<Option<Fir
 ///
 /// # Errors
 /// [`DbError`].
-pub async fn of_user(
-    db: &Db,
-    user: UserRowId,
-    after: i64,
-    limit: i64,
-) -> Result<Vec<StoredFile>, DbError> {
+pub async fn of_user(db: &Db, user: UserRowId, after: i64, limit: i64) -> Result<Vec<StoredFile>, DbError> {
     let sql = concat!(
         "SELECT ",
         file_columns!(),

@@ -32,7 +32,9 @@ pub fn answer(operation: &str) -> Option<Value> {
         "get_me" => profile(),
         "get_user" => envelope("User retrieved successfully", profile()),
         "list_users" => list("Retrieved 1 users", users::listed()),
-        "suspend_user" => envelope("User auth0|test123 suspended", with(profile(), "is_active", json!(false))),
+        "suspend_user" => {
+            envelope("User auth0|test123 suspended", with(profile(), "is_active", json!(false)))
+        }
         "merge_users" => envelope(
             "User auth0|test123 merged",
             json!({"user_id": "auth0|test123", "merged_row": 113, "credits_moved": 250.5}),

@@ -9,8 +9,8 @@ use crate::http::envelope::{bytes, json_bytes};
 use crate::http::{ApiError, Envelope, Input, Query, json};
 use crate::subscriptions;
 use crate::writer::{Answer, Command, Done, WriteError};
-use axum::extract::State;
 use axum::body::Body;
+use axum::extract::State;
 use axum::http::HeaderValue;
 use axum::http::header::{CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_TYPE};
 use axum::response::Response;
@@ -364,7 +364,8 @@ pub async fn export_user(State(app): State<Arc<App>>, on: CanExport) -> Result<R
     })?;
     let name = format!("attachment; filename=\"user-{}.zip\"", on.user.row);
     let pieces = export::begin(app, on.user, turn);
-    let pieces = futures_util::stream::unfold(pieces, async |mut pieces| Some((pieces.recv().await?, pieces)));
+    let pieces =
+        futures_util::stream::unfold(pieces, async |mut pieces| Some((pieces.recv().await?, pieces)));
     let mut response = Response::new(Body::from_stream(pieces));
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/zip"));
@@ -375,7 +376,10 @@ pub async fn export_user(State(app): State<Arc<App>>, on: CanExport) -> Result<R
 
 /// What is said of an erasure that broke off: the job finishes it.
 fn going_on(error: WriteError) -> ApiError {
-    ApiError::unavailable("The erasure has begun and goes on by itself; something is not available now", error.to_string())
+    ApiError::unavailable(
+        "The erasure has begun and goes on by itself; something is not available now",
+        error.to_string(),
+    )
 }
 
 /// What the writer refused, with the user as the caller named it.

@@ -142,11 +142,26 @@ struct Wanted<'a> {
 macro_rules! matching {
     ($column:literal, $collate:literal) => {
         concat!(
-            "SELECT * FROM (SELECT ", $column, " FROM users WHERE auth0_id", $collate, " >= $1 AND auth0_id", $collate,
-            " < $2 LIMIT 10001) a UNION ALL SELECT * FROM (SELECT ", $column, " FROM users WHERE email_folded",
-            $collate, " >= $3 AND email_folded", $collate, " < $4 AND email_folded IS NOT NULL LIMIT 10001) b \
-            UNION ALL SELECT * FROM (SELECT ", $column, " FROM users WHERE name_folded", $collate,
-            " >= $3 AND name_folded", $collate, " < $4 AND name_folded IS NOT NULL LIMIT 10001) c"
+            "SELECT * FROM (SELECT ",
+            $column,
+            " FROM users WHERE auth0_id",
+            $collate,
+            " >= $1 AND auth0_id",
+            $collate,
+            " < $2 LIMIT 10001) a UNION ALL SELECT * FROM (SELECT ",
+            $column,
+            " FROM users WHERE email_folded",
+            $collate,
+            " >= $3 AND email_folded",
+            $collate,
+            " < $4 AND email_folded IS NOT NULL LIMIT 10001) b \
+            UNION ALL SELECT * FROM (SELECT ",
+            $column,
+            " FROM users WHERE name_folded",
+            $collate,
+            " >= $3 AND name_folded",
+            $collate,
+            " < $4 AND name_folded IS NOT NULL LIMIT 10001) c"
         )
     };
 }
@@ -156,16 +171,25 @@ macro_rules! matching {
 macro_rules! page {
     (all, $plan:literal, $active:literal) => {
         concat!(
-            "SELECT ", user_columns!(), ", suspended_at, suspension_reason FROM users WHERE deleted_at IS NULL",
-            $plan, $active,
+            "SELECT ",
+            user_columns!(),
+            ", suspended_at, suspension_reason FROM users WHERE deleted_at IS NULL",
+            $plan,
+            $active,
             " AND (CAST($1 AS BIGINT) IS NULL OR created_at < $1 OR (created_at = $1 AND id < $2)) \
             ORDER BY created_at DESC, id DESC LIMIT $3 OFFSET $4"
         )
     };
     ($collate:literal, $plan:literal, $active:literal) => {
         concat!(
-            "SELECT ", user_columns!(), ", suspended_at, suspension_reason FROM users WHERE deleted_at IS NULL \
-            AND id IN (SELECT CAST($5 AS BIGINT) UNION ALL ", matching!("id", $collate), ")", $plan, $active,
+            "SELECT ",
+            user_columns!(),
+            ", suspended_at, suspension_reason FROM users WHERE deleted_at IS NULL \
+            AND id IN (SELECT CAST($5 AS BIGINT) UNION ALL ",
+            matching!("id", $collate),
+            ")",
+            $plan,
+            $active,
             " AND (CAST($6 AS BIGINT) IS NULL OR created_at < $6 OR (created_at = $6 AND id < $7)) \
             ORDER BY created_at DESC, id DESC LIMIT $8 OFFSET $9"
         )
@@ -200,7 +224,9 @@ impl Wanted<'_> {
         let Some(begins) = self.begins else { return Ok(0) };
         let sql = match db {
             Db::Sqlite(_) => concat!("SELECT count(*) FROM (", matching!("1 AS n", ""), ") m"),
-            Db::Postgres(_) => concat!("SELECT count(*) FROM (", matching!("1 AS n", " COLLATE \"C\""), ") m"),
+            Db::Postgres(_) => {
+                concat!("SELECT count(*) FROM (", matching!("1 AS n", " COLLATE \"C\""), ") m")
+            }
         };
         Ok(db.query::<i64>(sql, Self::ranges(begins).to_vec()).await?.pop().unwrap_or(0))
     }

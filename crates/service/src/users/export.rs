@@ -10,7 +10,7 @@ use crate::app::App;
 use crate::auth::grants::UserRef;
 use crate::db::{DbError, Value};
 use crate::files::objects::{ObjectError, key};
-use crate::files::{self, model::StoredFile, model::Status};
+use crate::files::{self, model::Status, model::StoredFile};
 use bytes::Bytes;
 use serde_json::{Map, json};
 use std::io::{self, Write};
@@ -18,8 +18,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
-use zip::write::{SimpleFileOptions, StreamWriter, ZipWriter};
 use zip::CompressionMethod;
+use zip::write::{SimpleFileOptions, StreamWriter, ZipWriter};
 
 /// How many archives a process writes at once.
 pub const EXPORTS_MAX: usize = 4;
@@ -61,7 +61,8 @@ pub fn begin(app: Arc<App>, user: UserRef, turn: OwnedSemaphorePermit) -> Pieces
     let handle = Handle::current();
     tokio::task::spawn_blocking(move || {
         let _turn = turn;
-        let out = Out { handle: handle.clone(), sender: sender.clone(), piece: Vec::with_capacity(PIECE_BYTES) };
+        let out =
+            Out { handle: handle.clone(), sender: sender.clone(), piece: Vec::with_capacity(PIECE_BYTES) };
         let mut archive = Archive { app, user, handle, zip: ZipWriter::new_stream(out), members: Map::new() };
         let written = archive.write_all().and_then(|()| archive.finish());
         if let Err(error) = written {
@@ -142,7 +143,8 @@ impl Archive {
             loop {
                 let values: Vec<Value> =
                     vec![(*owner).into(), after.0.into(), after.1.into(), (ROWS_AT_ONCE + 1).into()];
-                let page = self.handle.block_on(self.app.db.page::<Cells>(table.sql, values, ROWS_AT_ONCE))?;
+                let page =
+                    self.handle.block_on(self.app.db.page::<Cells>(table.sql, values, ROWS_AT_ONCE))?;
                 for row in &page.rows {
                     serde_json::to_writer(&mut self.zip, &table.line(row)).map_err(io::Error::from)?;
                     self.zip.write_all(b"\n")?;

@@ -30,10 +30,13 @@ impl FromRow for Cells {
 
 impl Weigh for Cells {
     fn weight(&self) -> usize {
-        self.0.iter().map(|cell| match cell {
-            Cell::Text(text) => text.len(),
-            _ => 0,
-        }).sum()
+        self.0
+            .iter()
+            .map(|cell| match cell {
+                Cell::Text(text) => text.len(),
+                _ => 0,
+            })
+            .sum()
     }
 }
 

@@ -62,7 +62,8 @@ pub async fn begin(app: &App, merge: Merge, by: &str, reason: Option<String>) ->
 /// # Errors
 /// The first of what went wrong; the rest was done all the same.
 pub async fn sweep(app: &App) -> Result<(), WriteError> {
-    let sql = "SELECT from_user, into_user, status FROM user_merges WHERE status <> 'done' ORDER BY from_user";
+    let sql =
+        "SELECT from_user, into_user, status FROM user_merges WHERE status <> 'done' ORDER BY from_user";
     let mut first = Ok(());
     for Stored(merge, _) in app.db.query(sql, vec![]).await? {
         let done = finish(app, merge).await;
@@ -139,7 +140,9 @@ async fn take(app: &App, merge: Merge) -> Result<ExternalId, WriteError> {
             }
         }
         if standing(app, merge.from).await?.2 > Credits::ZERO {
-            return Err(WriteError::Unavailable("the account has credits that cannot be taken back yet".to_owned()));
+            return Err(WriteError::Unavailable(
+                "the account has credits that cannot be taken back yet".to_owned(),
+            ));
         }
         match app.writer.execute(Command::Delete(Delete { auth0_id })).await {
             Ok(_) | Err(WriteError::Users(Rejection::NotFound(_))) => {}
@@ -160,8 +163,7 @@ fn note(name: &str, text: &str) -> Note {
 /// Gives to the one what was taken from the other, each part once for ever and on its own terms.
 async fn give(app: &App, merge: Merge) -> Result<(), WriteError> {
     for taken in moved(app, merge.from).await? {
-        let sql =
-            concat!("SELECT ", grant_columns!(), " FROM credit_grants WHERE user_id = $1 AND seq = $2");
+        let sql = concat!("SELECT ", grant_columns!(), " FROM credit_grants WHERE user_id = $1 AND seq = $2");
         let key = [merge.from.0.into(), taken.cause.reverses.unwrap_or(0).into()];
         let Some(grant) = app.db.find::<Grant>(sql, &key).await? else { continue };
         if grant.expired(app.clock.now()) {

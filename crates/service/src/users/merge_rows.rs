@@ -8,9 +8,9 @@ use super::edits;
 use super::merge::Merge;
 use crate::app::App;
 use crate::db::{Db, DbError, FromRow, Row, Value};
-use crate::files::model::{StoredFile, Status};
-use crate::files::objects::{About, ObjectError, key};
 use crate::files;
+use crate::files::model::{Status, StoredFile};
+use crate::files::objects::{About, ObjectError, key};
 use crate::http::facts::fresh_id;
 use crate::sessions::words;
 use crate::writer::{Command, Edit, Statement, WriteError};
@@ -94,7 +94,8 @@ impl FromRow for Said {
 /// # Errors
 /// [`WriteError`].
 pub async fn move_messages(app: &App, merge: Merge) -> Result<(), WriteError> {
-    let sessions = "SELECT id FROM sessions WHERE user_id = $1 AND deleted_at IS NULL ORDER BY created_at, id";
+    let sessions =
+        "SELECT id FROM sessions WHERE user_id = $1 AND deleted_at IS NULL ORDER BY created_at, id";
     for session in app.db.query::<i64>(sessions, vec![merge.from.0.into()]).await? {
         loop {
             let sql = "SELECT id, content FROM messages WHERE session_row = $1 AND user_id = $2 ORDER BY seq LIMIT $3";
@@ -144,7 +145,8 @@ pub async fn move_rest(app: &App, merge: Merge, auth0_id: &ExternalId) -> Result
         updated_at = $3 WHERE id = $1 AND deleted_at IS NOT NULL \
         AND EXISTS (SELECT 1 FROM credit_accounts a WHERE a.user_id = $1 AND a.balance = 0 AND a.held = 0)";
     let pseudonym = format!("merged:{}", fresh_id());
-    let alias = "INSERT INTO user_identities (auth0_id, user_id, merged_from, created_at) VALUES ($1, $2, $3, $4)";
+    let alias =
+        "INSERT INTO user_identities (auth0_id, user_id, merged_from, created_at) VALUES ($1, $2, $3, $4)";
     let alias_values =
         vec![auth0_id.as_str().into(), merge.into.0.into(), merge.from.0.into(), now.micros().into()];
     // An event that both recorded stays the survivor's; the other record stays, without the event.

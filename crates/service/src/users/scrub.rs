@@ -35,7 +35,8 @@ fn merge_words(connection: &Connection) -> Result<(), DbError> {
     let mut pages = -PAGES_AT_ONCE;
     loop {
         let before = changed(connection)?;
-        connection.execute("INSERT INTO message_words (message_words, rank) VALUES ('merge', ?1)", [pages])?;
+        connection
+            .execute("INSERT INTO message_words (message_words, rank) VALUES ('merge', ?1)", [pages])?;
         // The engine's own sign that there was nothing to merge.
         if changed(connection)? - before < 2 {
             return Ok(());

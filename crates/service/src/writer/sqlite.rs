@@ -195,14 +195,7 @@ impl Engine {
             for answer in &changes.answers {
                 let key = &answer.key;
                 let user = answer.user.map(|user| user.0);
-                insert.execute(params![
-                    key.caller,
-                    key.key,
-                    key.fingerprint,
-                    &answer.body[..],
-                    now,
-                    user
-                ])?;
+                insert.execute(params![key.caller, key.key, key.fingerprint, &answer.body[..], now, user])?;
             }
         }
         if let Some(before) = changes.forget_keys {

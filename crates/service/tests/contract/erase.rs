@@ -40,7 +40,10 @@ pub async fn sing(app: &TestApp) -> Actor {
     let own = |path: &str| user.own(path);
     let key = |n: u32| format!("{CANARY}-{n}");
     let _ = user.post_once(&key(1), "/api/v1/users/ensure", json!({"name": say("name")})).await.ok();
-    let _ = user.patch(&own(""), json!({"name": say("other"), "email": format!("{CANARY}@other.example")})).await.ok();
+    let _ = user
+        .patch(&own(""), json!({"name": say("other"), "email": format!("{CANARY}@other.example")}))
+        .await
+        .ok();
     // The ledger, by the user and by a key.
     let grant = json!({"amount": 50, "source": "promo", "description": say("grant"), "metadata": {"a": say("b")},
         "reference_id": say("reference"), "scope": {"models": [say("model")], "features": [say("feature")]}});
@@ -54,7 +57,10 @@ pub async fn sing(app: &TestApp) -> Actor {
         "feature": say("feature"), "session_id": say("session"), "key": say("key"), "tags": [say("tag")]});
     let settled = user.post(&own("/credits/holds"), hold.clone()).await.ok();
     let settled = own(&format!("/credits/holds/{}/capture", settled["hold_id"].as_str().expect("an id")));
-    let _ = user.post(&settled, json!({"amount": 2, "description": say("capture"), "metadata": {"a": say("b")}})).await.ok();
+    let _ = user
+        .post(&settled, json!({"amount": 2, "description": say("capture"), "metadata": {"a": say("b")}}))
+        .await
+        .ok();
     let _ = app.backend.post_once(&key(5), &own("/credits/holds"), hold).await.ok();
     let limits = json!({"limits": [{"id": CANARY, "per": "tag", "value": say("tag"), "unit": "credits", "window": "month", "amount": 500}]});
     let _ = app.admin.request(reqwest::Method::PUT, &own("/limits")).json(&limits).send().await.ok();
@@ -78,18 +84,37 @@ pub async fn sing(app: &TestApp) -> Actor {
     for _ in 0..2 {
         let path = session(&user).await;
         let _ = user.patch(&path, json!({"title": say("title"), "conversation_data": {"a": say("b")}, "metadata": {"a": say("b")}})).await.ok();
-        let _ = user.request(reqwest::Method::PUT, &format!("{path}/summary")).json(&json!({"session_summary": say("summary")})).send().await;
+        let _ = user
+            .request(reqwest::Method::PUT, &format!("{path}/summary"))
+            .json(&json!({"session_summary": say("summary")}))
+            .send()
+            .await;
         let message = json!({"role": "user", "content": say("said"), "tool_calls": [{"a": say("b")}], "tool_call_id": say("call"),
             "metadata": {"a": say("b")}, "message_type": "chat"});
-        let _ = app.backend.post_once(&format!("{CANARY}{path}"), &format!("{path}/messages"), message).await.ok();
-        let _ = user.post(&format!("{path}/memory"), json!({"content": say("memory"), "memory_type": "fact", "metadata": {"a": say("b")}})).await.ok();
+        let _ = app
+            .backend
+            .post_once(&format!("{CANARY}{path}"), &format!("{path}/messages"), message)
+            .await
+            .ok();
+        let _ = user
+            .post(
+                &format!("{path}/memory"),
+                json!({"content": say("memory"), "memory_type": "fact", "metadata": {"a": say("b")}}),
+            )
+            .await
+            .ok();
     }
     // Files.
     for n in 0..2 {
         let text = format!("{CANARY} in a file {n}");
         let _ = user.upload(&format!("{CANARY}-{n}.txt"), text.as_bytes()).await.ok();
     }
-    let _ = user.post(&own("/files/upload-url"), json!({"file_name": format!("{CANARY}.txt"), "content_type": "text/plain", "size": 10})).await;
+    let _ = user
+        .post(
+            &own("/files/upload-url"),
+            json!({"file_name": format!("{CANARY}.txt"), "content_type": "text/plain", "size": 10}),
+        )
+        .await;
     let _ = user.post("/api/v1/subscriptions", json!({"plan_type": "free"})).await.ok();
     // Enough of it, between that of others, that pages of the database are split and written anew.
     for at in 0..4 {
@@ -127,7 +152,8 @@ fn heard(folder: &Path) -> Vec<String> {
         let hits = bytes.windows(CANARY.len()).filter(|window| *window == CANARY.as_bytes()).count();
         if hits > 0 || name.to_lowercase().contains(CANARY) {
             let at = bytes.windows(CANARY.len()).position(|window| window == CANARY.as_bytes()).unwrap_or(0);
-            let around = String::from_utf8_lossy(&bytes[at.saturating_sub(60)..(at + 80).min(bytes.len())]).into_owned();
+            let around = String::from_utf8_lossy(&bytes[at.saturating_sub(60)..(at + 80).min(bytes.len())])
+                .into_owned();
             found.push(format!("{name}: {hits} times: {around:?}"));
         }
     }
@@ -238,7 +264,8 @@ async fn a_long_history_is_sealed_anew_piece_by_piece() {
         let head = "SELECT head_hash FROM credit_accounts WHERE user_id = $1";
         let _ = (head, row);
         let _ = app.alice.delete(&app.alice.own("?erase=true")).await.ok();
-        let entries = app.inside().db.find::<i64>("SELECT entries FROM erasures WHERE status = 'done'", &[]).await;
+        let entries =
+            app.inside().db.find::<i64>("SELECT entries FROM erasures WHERE status = 'done'", &[]).await;
         assert_eq!(entries.expect("read"), Some(601));
         assert_eq!(told(&app).await, Vec::<String>::new());
         app.finish().await;

@@ -10,7 +10,9 @@ fn other(app: &TestApp) -> Actor {
 }
 
 async fn merge(app: &TestApp) -> testkit::Answer {
-    app.admin.post(&app.alice.own("/merge"), json!({"from": "google-oauth2|107", "reason": "Ticket 4711"})).await
+    app.admin
+        .post(&app.alice.own("/merge"), json!({"from": "google-oauth2|107", "reason": "Ticket 4711"}))
+        .await
 }
 
 async fn grants(user: &Actor) -> Vec<(Value, Value, Value, Value)> {
@@ -19,7 +21,14 @@ async fn grants(user: &Actor) -> Vec<(Value, Value, Value, Value)> {
         .as_array()
         .expect("a list")
         .iter()
-        .map(|one| (one["source"].clone(), one["remaining"].clone(), one["expires_at"].clone(), one["priority"].clone()))
+        .map(|one| {
+            (
+                one["source"].clone(),
+                one["remaining"].clone(),
+                one["expires_at"].clone(),
+                one["priority"].clone(),
+            )
+        })
         .collect();
     grants.sort_by_key(|one| format!("{one:?}"));
     grants

@@ -151,7 +151,11 @@ impl Replay {
             return bad("hash is not the hash of the row");
         }
         if self.seam.is_some_and(|seam| seam.entries == entry.seq && seam.new_head != entry.hash) {
-            return fault("erasures", format!("of user {}", self.user), "new_head is not the hash of that entry");
+            return fault(
+                "erasures",
+                format!("of user {}", self.user),
+                "new_head is not the hash of that entry",
+            );
         }
         if entry.kind.counter_account() != stored.counter_account {
             return bad("counter_account is not that of its type");
