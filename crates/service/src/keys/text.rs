@@ -40,6 +40,12 @@ pub fn make(key_id: Option<&str>) -> Fresh {
     Fresh { digest: digest_of(key.as_bytes()), key: Secret::new(key), key_id }
 }
 
+/// Whether a text has the form of a key's public id.
+#[must_use]
+pub fn is_id(text: &str) -> bool {
+    text.len() == ID_CHARS && text.bytes().all(|b| b.is_ascii_alphanumeric())
+}
+
 /// The public id of a key whose form and checksum are right.
 #[must_use]
 pub fn id_of(key: &[u8]) -> Option<&str> {
@@ -49,8 +55,8 @@ pub fn id_of(key: &[u8]) -> Option<&str> {
     let text = std::str::from_utf8(key).ok()?;
     let (body, sum) = text.split_at_checked(KEY_CHARS - CHECKSUM_CHARS)?;
     let (key_id, secret) = body.strip_prefix(PREFIX)?.split_once('_')?;
-    let plain = |part: &str| part.bytes().all(|b| b.is_ascii_alphanumeric());
-    let right = key_id.len() == ID_CHARS && plain(key_id) && plain(secret) && checksum(body) == sum;
+    let plain = secret.bytes().all(|b| b.is_ascii_alphanumeric());
+    let right = is_id(key_id) && plain && checksum(body) == sum;
     right.then_some(key_id)
 }
 

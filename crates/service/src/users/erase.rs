@@ -107,6 +107,9 @@ async fn close(app: &App, user: UserRowId) -> Result<(), WriteError> {
             let values = vec![caller.as_str().into(), AT_ONCE.into()];
             execute(app, user, vec![Statement::any(sql, values)]).await?;
         }
+        // Who was an admin before it was a user stands there, apart from the log.
+        let actor = "DELETE FROM audit_actors WHERE subject = $1";
+        execute(app, user, vec![Statement::any(actor, vec![auth0_id.as_str().into()])]).await?;
         let pseudonym = format!("erased:{}", fresh_id());
         match execute(app, user, edits::without_names(user, &pseudonym, app.clock.now())).await {
             Ok(()) => identities::refresh(app).await,

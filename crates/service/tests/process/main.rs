@@ -30,6 +30,7 @@ mod cluster;
 mod commands;
 mod deploy;
 mod files;
+mod keys;
 mod limits;
 mod live;
 mod load;
