@@ -219,7 +219,7 @@ async fn no_key_but_the_issuers_own_and_nobody_is_asked() {
         named("another key with the id", sign(json!({}))),
         named("no key id", Key::first().signed_as(&json!({"kid": null}), &claims)),
         named("two ids", {
-            let header = format!(r#"{{"alg":"RS256","kid":"second","kid":"first"}}"#);
+            let header = r#"{"alg":"RS256","kid":"second","kid":"first"}"#;
             let message =
                 format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(claims.to_string()));
             let signature = Key::first().signature(&message, "RS256");
