@@ -114,6 +114,15 @@ mod tests {
     }
 
     #[test]
+    fn callers_that_are_no_keys_of_ours_have_no_id_of_one() {
+        assert!(is_id(&make(None).key_id));
+        // The bootstrap key, and programs with tokens of their issuer.
+        for other in ["bootstrap", "auth0:abc@clients", "supabase:k3Jx9TqLm2", "k3Jx9TqLm:", ""] {
+            assert!(!is_id(other), "{other}");
+        }
+    }
+
+    #[test]
     fn the_checksum_is_what_is_written_down() {
         // From `zlib.crc32`, so that others can check keys by the documents.
         assert_eq!(checksum("usk_k3Jx9TqLm2_00000000000000000000000000000000"), "15werP");
