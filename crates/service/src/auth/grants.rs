@@ -253,11 +253,6 @@ fn without<P: Permission>(scopes: Scopes) -> Option<Scope> {
     P::SCOPES.iter().copied().find(|scope| !scopes.contains(*scope))
 }
 
-/// The first scope of a permission that is not in a set.
-fn without<P: Permission>(scopes: Scopes) -> Option<Scope> {
-    P::SCOPES.iter().copied().find(|scope| !scopes.contains(*scope))
-}
-
 /// The first scope of a permission that a service key does not have.
 fn lacked<P: Permission>(principal: &Principal) -> Option<Scope> {
     P::SCOPES.iter().copied().find(|scope| !principal.has(*scope))

@@ -35,12 +35,8 @@ pub fn without_names(user: UserRowId, pseudonym: &str, now: Timestamp) -> Vec<St
     let names = "UPDATE users SET auth0_id = $2, email = NULL, email_folded = NULL, name = NULL, name_folded = NULL, \
         is_active = TRUE, suspended_at = NULL, suspension_reason = NULL, updated_at = $3 \
         WHERE id = $1 AND deleted_at IS NOT NULL";
-    // An admin who acted before it was a user here.
-    let actor = "UPDATE audit_actors SET subject = $2 WHERE subject = \
-        (SELECT auth0_id FROM users WHERE id = $1 AND deleted_at IS NOT NULL)";
     vec![
         Statement::any(answers, vec![user.0.into()]),
-        Statement::any(actor, vec![user.0.into(), pseudonym.into()]),
         Statement::one(names, vec![user.0.into(), pseudonym.into(), now.micros().into()]),
         Statement::any("DELETE FROM user_identities WHERE user_id = $1", vec![user.0.into()]),
         turn_book(),
