@@ -6,13 +6,13 @@
 //! once; and whatever breaks off a walk costs no more than its place, and the next one begins anew.
 //!
 //! What is removed, and how, stands with each slice: `sessions/retention.rs`, `usage/retention.rs`,
-//! `files/retention.rs`, `stripe/retention.rs`. What callers see of it: `docs/privacy.md`.
+//! `files/retention.rs`, `stripe/retention.rs`, `users/retention.rs`. What callers see of it: `docs/privacy.md`.
 
 use crate::app::App;
 use crate::config::Retention;
 use crate::db::{Db, DbError, FromRow, Row};
 use crate::writer::WriteError;
-use crate::{files, sessions, stripe, usage};
+use crate::{files, sessions, stripe, usage, users};
 use kernel::Timestamp;
 use std::time::Duration;
 
@@ -74,12 +74,19 @@ enum Class {
     UsageContent,
     Files,
     StripeEvents,
+    DeletedUsers,
 }
 
 impl Class {
     /// Sessions before their messages: of a session that goes, nothing need be looked for.
-    const ALL: [Self; 5] =
-        [Self::Sessions, Self::Messages, Self::UsageContent, Self::Files, Self::StripeEvents];
+    const ALL: [Self; 6] = [
+        Self::Sessions,
+        Self::Messages,
+        Self::UsageContent,
+        Self::Files,
+        Self::StripeEvents,
+        Self::DeletedUsers,
+    ];
 
     const fn kept_for(self, retention: &Retention) -> Option<Duration> {
         match self {
@@ -88,6 +95,7 @@ impl Class {
             Self::UsageContent => retention.usage_content,
             Self::Files => retention.files,
             Self::StripeEvents => retention.stripe_events,
+            Self::DeletedUsers => retention.deleted_users,
         }
     }
 
@@ -99,6 +107,7 @@ impl Class {
             }
             Self::UsageContent => "SELECT id FROM usage_records WHERE id > $1 ORDER BY id LIMIT 1 OFFSET $2",
             Self::Files => "SELECT id FROM files WHERE id > $1 ORDER BY id LIMIT 1 OFFSET $2",
+            Self::DeletedUsers => "SELECT id FROM users WHERE id > $1 ORDER BY id LIMIT 1 OFFSET $2",
             Self::StripeEvents => {
                 "SELECT seq FROM stripe_events WHERE seq > $1 ORDER BY seq LIMIT 1 OFFSET $2"
             }
@@ -115,6 +124,7 @@ impl Class {
             Self::UsageContent => usage::retention::empty(app, span, before).await,
             Self::Files => files::retention::delete(app, span, before).await,
             Self::StripeEvents => stripe::retention::empty(app, span, before).await,
+            Self::DeletedUsers => users::retention::erase(app, span, before).await,
         }
     }
 }
