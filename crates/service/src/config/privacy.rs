@@ -42,7 +42,7 @@ pub struct Retention {
     pub files: Option<Duration>,
     /// `RETENTION_STRIPE_EVENTS_DAYS`: what events of Stripe say.
     pub stripe_events: Option<Duration>,
-    /// `RETENTION_DELETED_USERS_DAYS`: users that were deleted, who are erased then.
+    /// `RETENTION_DELETED_USERS_DAYS`: what is left of deleted users.
     pub deleted_users: Option<Duration>,
 }
 

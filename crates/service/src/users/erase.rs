@@ -41,7 +41,7 @@ async fn begin_due(app: &App) -> Result<(), WriteError> {
     let Some(kept_for) = app.config.retention.deleted_users else { return Ok(()) };
     let kept_for = i64::try_from(kept_for.as_micros()).unwrap_or(i64::MAX);
     let before = app.clock.now().micros().saturating_sub(kept_for);
-    let sql = "SELECT id FROM users WHERE deleted_at <= $1 AND deleted_at IS NOT NULL \
+    let sql = "SELECT id FROM users WHERE deleted_at < $1 AND deleted_at IS NOT NULL \
         AND substr(auth0_id, 1, 7) NOT IN ('erased:', 'merged:') ORDER BY deleted_at LIMIT $2";
     for user in app.db.query::<i64>(sql, vec![before.into(), DUE_AT_ONCE.into()]).await? {
         begin(app, UserRowId(user), "retention").await?;

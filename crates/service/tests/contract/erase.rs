@@ -278,27 +278,6 @@ async fn files_in_a_store_that_is_away_go_when_it_is_back() {
     app.finish().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_was_deleted_long_ago_is_erased() {
-    crate::support::with_settings(&[("RETENTION_DELETED_USERS_DAYS", "30")], async |app| {
-        app.alice.ensure().await;
-        app.bob.ensure().await;
-        let _ = app.alice.delete(&app.alice.own("")).await.ok();
-        let days = |count: u64| std::time::Duration::from_secs(count * 24 * 3600);
-        app.advance(days(29));
-        let _ = app.sweep().await;
-        assert_eq!(app.alice.ensure().await["created"], false);
-        let _ = app.alice.delete(&app.alice.own("")).await.ok();
-        app.advance(days(30));
-        let _ = app.sweep().await;
-        let erased = "SELECT count(*) FROM erasures WHERE status = 'done' AND requested_by = 'retention'";
-        assert_eq!(app.inside().db.find::<i64>(erased, &[]).await.expect("read"), Some(1));
-        assert_eq!(app.alice.ensure().await["created"], true);
-        assert_eq!(app.bob.ensure().await["created"], false);
-    })
-    .await;
-}
-
 /// On PostgreSQL: the files of tables and indexes in which it is still, once they were written anew.
 async fn left(app: &TestApp) -> Vec<String> {
     let Db::Postgres(postgres) = &app.inside().db else { return Vec::new() };
