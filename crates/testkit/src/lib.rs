@@ -13,6 +13,7 @@ pub mod issuer;
 pub mod postgres;
 pub mod process;
 pub mod proxy;
+pub mod redis;
 pub mod s3;
 pub mod schema;
 pub mod stripe;

@@ -113,6 +113,7 @@ impl FromRequestParts<Arc<App>> for Caller {
         let facts = facts.ok_or_else(|| ApiError::internal("a route is not within http::around"))?;
         let principal = app.auth.authenticate(&parts.headers).await?;
         let _ = facts.principal.set(principal.kind());
+        app.rate_limiter.authenticated(&facts, &principal).await?;
         let caller = Self { principal, facts };
         audit::around::arm(app, parts, &caller).await?;
         Ok(caller)

@@ -28,6 +28,7 @@ macro_rules! either_engine {
 mod caller;
 mod cluster;
 mod commands;
+mod connections;
 mod files;
 mod limits;
 mod live;
@@ -38,6 +39,7 @@ mod payments;
 mod plans;
 mod prices;
 mod race;
+mod rate_limits;
 mod refusals;
 mod restart;
 mod stop;
