@@ -39,6 +39,8 @@ pub enum Case {
     MessageAppend,
     /// The last 50 messages of a short and of a long session.
     LastMessages,
+    /// The no-op with limits of rates that nobody reaches, beside the no-op without.
+    RateLimited,
     /// Uploading and downloading large and small files, beside `dd` and nginx.
     Files,
 }
@@ -67,6 +69,7 @@ impl Case {
     pub fn name(self) -> &'static str {
         match self {
             Self::Noop => "noop",
+            Self::RateLimited => "rate_limited",
             Self::Balance => "balance",
             Self::ConsumeOne => "consume_one",
             Self::ConsumeMany => "consume_many",

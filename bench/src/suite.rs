@@ -221,6 +221,7 @@ impl<'a> Session<'a> {
             Case::Stats => self.stats(findings).await,
             Case::MessageAppend => self.message_append(findings).await,
             Case::LastMessages => self.last_messages(findings).await,
+            Case::RateLimited => self.rate_limited(findings).await,
             Case::Files => {
                 let moved = files::measure(self.engine().name(), &self.server, &self.users).await?;
                 findings.transfers.extend(moved);
@@ -263,6 +264,35 @@ impl<'a> Session<'a> {
             row.books = Some(closing);
         }
         Ok(row)
+    }
+
+    /// The no-op on a second server that limits rates, beside the no-op on this one, which does not.
+    async fn rate_limited(&self, findings: &mut Findings) -> Fallible<()> {
+        let storage = self.bed.storage("rate_limited_on").await?;
+        let limits = [
+            ("RATE_LIMIT_ENABLED", "true"),
+            ("RATE_LIMIT_WINDOW", "1"),
+            ("RATE_LIMIT_REQUESTS", "1000000"),
+            ("RATE_LIMIT_WRITE_REQUESTS", "1000000"),
+        ];
+        let program = self.options.program.canonicalize()?;
+        let mut server = Server::start_with(program, storage, &limits).await?;
+        let users = users::make(&Api::new(&server)?, "limited", self.users.len(), &server.jwt_secret, "1");
+        let requests = cases::noop(server.address, &users.await?);
+        let load = Load::prepare(&server.storage.folder, "noop", &requests)?;
+        for &connections in &self.options.connections {
+            let seconds = self.options.seconds;
+            let free = self.noop.drive(self.server.address, connections, seconds).await?;
+            let cpu = (server.cpu_micros()?, self.bed.database_cpu_micros()?);
+            let limited = load.drive(server.address, connections, seconds).await?;
+            let mut row = self.reading_of(&server, "rate_limited", connections, &limited, cpu)?;
+            row.noop_per_second = Some(free.per_second());
+            row.ratio = Some(limited.per_second() / free.per_second());
+            report::progress(&row);
+            findings.note(row);
+        }
+        server.stop()?;
+        self.bed.discard("rate_limited_on").await
     }
 
     /// Holds and their captures, beside pairs of no-ops driven in the same way.
@@ -325,7 +355,18 @@ impl<'a> Session<'a> {
         driven: &Driven,
         before: (u64, Option<u64>),
     ) -> Fallible<Row> {
-        let after = self.cpu()?;
+        self.reading_of(&self.server, name, connections, driven, before)
+    }
+
+    fn reading_of(
+        &self,
+        server: &Server,
+        name: &str,
+        connections: usize,
+        driven: &Driven,
+        before: (u64, Option<u64>),
+    ) -> Fallible<Row> {
+        let after = (server.cpu_micros()?, self.bed.database_cpu_micros()?);
         let each = |micros: u64| micros as f64 / driven.requests.max(1) as f64;
         let mib = |kib: u64| kib as f64 / 1024.0;
         Ok(Row {
@@ -340,9 +381,9 @@ impl<'a> Session<'a> {
             socket_errors: driven.socket_errors(),
             cpu_us: each(after.0 - before.0),
             database_cpu_us: after.1.zip(before.1).map(|(after, before)| each(after.saturating_sub(before))),
-            idle_mib: mib(self.server.idle_kib),
-            rss_mib: mib(self.server.memory_kib("VmRSS")?),
-            peak_mib: mib(self.server.memory_kib("VmHWM")?),
+            idle_mib: mib(server.idle_kib),
+            rss_mib: mib(server.memory_kib("VmRSS")?),
+            peak_mib: mib(server.memory_kib("VmHWM")?),
             noop_per_second: None,
             ratio: None,
             records_per_second: None,
