@@ -9,6 +9,7 @@ use crate::db::Db;
 use crate::files::Files;
 use crate::http::ApiError;
 use crate::http::operations::Operations;
+use crate::keys::Keys;
 use crate::live::Live;
 use crate::plans::store::Versions;
 use crate::prices::Prices;
@@ -16,6 +17,7 @@ use crate::rate_limits::RateLimiter;
 use crate::sessions::store::SessionRefs;
 use crate::telemetry::{Metrics, Traces};
 use crate::users::api::refused;
+use crate::users::identities::Identities;
 use crate::users::store::RowIds;
 use crate::writer::{WriteError, Writer};
 use axum::http::StatusCode;
@@ -45,6 +47,8 @@ pub struct App {
     pub versions: Versions,
     /// Balances.
     pub balances: Balances,
+    /// Who is suspended, and which other ids name a user.
+    pub identities: Identities,
     /// Which row a user's id names.
     pub row_ids: RowIds,
     /// Which row a session's id names.
@@ -53,6 +57,8 @@ pub struct App {
     pub files: Files,
     /// The way to Stripe, where one is set.
     pub stripe: Option<crate::stripe::Client>,
+    /// Turns at archives of users.
+    pub export_turns: Arc<Semaphore>,
     /// Turns at events of Stripe that are taken in as they come.
     pub event_turns: Arc<Semaphore>,
     /// Who may come in.
@@ -61,6 +67,8 @@ pub struct App {
     pub rate_limiter: RateLimiter,
     /// Places for requests that are under way.
     pub request_room: Semaphore,
+    /// The keys of programs.
+    pub keys: Keys,
     /// The memory for large bodies, in KiB.
     pub body_room: Arc<Semaphore>,
     /// The names of the routes.

@@ -1,6 +1,7 @@
 //! From settings to a running service: the only wiring.
 
 use crate::app::App;
+use crate::auth::user_token::UserTokens;
 use crate::auth::{AuthConfig, Authenticator};
 use crate::config::{Config, DatabaseUrl};
 use crate::credits::balances::Balances;
@@ -14,7 +15,9 @@ use crate::http::input::BODY_ROOM_BYTES;
 use crate::http::operations::Operations;
 use crate::http::{router, server};
 use crate::jobs;
+use crate::keys::Keys;
 use crate::live::{Live, listen};
+use crate::measure;
 use crate::payments::top_up;
 use crate::plans;
 use crate::prices::Prices;
@@ -22,6 +25,8 @@ use crate::rate_limits::RateLimiter;
 use crate::sessions::store::session_refs;
 use crate::stripe;
 use crate::telemetry::{Metrics, Traces};
+use crate::users::export::EXPORTS_MAX;
+use crate::users::identities::{self, Identities};
 use crate::users::store::row_ids;
 use crate::writer::{Finished, Rules, Writer};
 use axum::Router;
@@ -81,6 +86,7 @@ pub struct Service {
     top_ups: tokio::task::JoinHandle<()>,
     listening: Option<tokio::task::JoinHandle<()>>,
     following: tokio::task::JoinHandle<()>,
+    identities: tokio::task::JoinHandle<()>,
     _claim: Option<File>,
 }
 
@@ -128,16 +134,21 @@ pub async fn build(config: Config, clock: Clock, metrics: Option<Metrics>) -> Re
     plans::store::publish(&writer, &config.catalogue, clock.now()).await?;
     let traces =
         Traces::start(&config, &clock).map_err(|error| BootError::Traces(error.to_string()))?.map(Arc::new);
+    let keys = Keys::new(db.clone(), writer.clone(), clock.clone());
+    let tokens = UserTokens::new(db.clone(), writer.clone(), clock.clone(), keys.clone());
     let (routes, document) = router::table();
     let app = Arc::new(App {
-        auth: Authenticator::new(AuthConfig::of(&config)?, clock.clone())?,
+        auth: Authenticator::new(AuthConfig::of(&config)?, clock.clone())?.with_issued(keys.clone(), tokens),
+        keys,
         rate_limiter: RateLimiter::start(&config, &clock).await.map_err(BootError::Redis)?,
         balances: Balances::start(&db, &memory),
         verifications: Verifications::default(),
+        identities: Identities::open(&db).await?,
         row_ids: row_ids(),
         session_refs: session_refs(),
         files: Files::open(&config, claim.is_some()).map_err(BootError::Files)?,
         stripe: stripe(&config, &clock)?,
+        export_turns: Arc::new(Semaphore::new(EXPORTS_MAX)),
         event_turns: Arc::new(Semaphore::new(EVENT_TURNS)),
         request_room: Semaphore::new(config.max_concurrent_requests),
         body_room: Arc::new(body_room(&config)),
@@ -154,12 +165,25 @@ pub async fn build(config: Config, clock: Clock, metrics: Option<Metrics>) -> Re
         clock,
         db,
     });
+    measure::begin(if app.stripe.is_some() { stripe::apply::HANDLED } else { &[] });
     let jobs = tokio::spawn(jobs::run(Arc::clone(&app)));
     let inbox = tokio::spawn(stripe::inbox::run(Arc::clone(&app)));
     let top_ups = tokio::spawn(top_up::run(Arc::clone(&app)));
+    let identities = tokio::spawn(identities::follow(Arc::clone(&app)));
     let listening = listen::start(&app.db, &app.live);
     let router = router::router(Arc::clone(&app), routes, &document);
-    Ok(Service { app, router, finished, jobs, inbox, top_ups, listening, following, _claim: claim })
+    Ok(Service {
+        app,
+        router,
+        finished,
+        jobs,
+        inbox,
+        top_ups,
+        listening,
+        following,
+        identities,
+        _claim: claim,
+    })
 }
 
 /// What the writer decides by.
@@ -223,7 +247,8 @@ impl Service {
     /// so that whoever sends requests here notices; then it stops accepting, answers what was asked, and
     /// writes what was taken. Nothing that was accepted is lost.
     pub async fn serve(self, listener: TcpListener, stop: impl Future<Output = ()>) {
-        let Self { app, router, finished, jobs, inbox, top_ups, listening, following, _claim } = self;
+        let Self { app, router, finished, jobs, inbox, top_ups, listening, following, identities, _claim } =
+            self;
         let draining = Arc::clone(&app);
         let stop = async move {
             stop.await;
@@ -244,6 +269,8 @@ impl Service {
         inbox.abort();
         top_ups.abort();
         following.abort();
+        identities.abort();
+        let _ = identities.await;
         let _ = jobs.await;
         let _ = inbox.await;
         let _ = top_ups.await;

@@ -2,9 +2,12 @@
 //!
 //! Only definitions; `main` runs them. `serve` is what happens when nothing is asked.
 
+use crate::auth::{ScopeError, Scopes};
 use crate::config::Setting;
+use crate::keys::model::network;
 use clap::{Args, Parser, Subcommand};
-use kernel::{ExternalId, Timestamp};
+use ipnet::IpNet;
+use kernel::{ExternalId, Text, Timestamp};
 use std::io;
 use std::path::PathBuf;
 
@@ -42,8 +45,58 @@ pub enum Command {
     /// Look at the payments
     #[command(subcommand)]
     Payments(PaymentsCommand),
+    /// Make, list and revoke service keys
+    #[command(subcommand)]
+    Keys(KeysCommand),
     /// Print every setting, its value and where it comes from, secrets masked
     Config,
+}
+
+/// What can be asked about service keys.
+#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
+pub enum KeysCommand {
+    /// Make a key and print it, once; works beside a running service
+    Create(KeysCreate),
+    /// Print the keys that work, never what proves them
+    List {
+        /// Those that are expired or revoked as well
+        #[arg(long)]
+        all: bool,
+    },
+    /// Have a key refused from now on
+    Revoke {
+        /// Its public id, which stands in the key after `usk_`
+        key_id: String,
+    },
+}
+
+/// What a new key is to be.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct KeysCreate {
+    /// What to call it, in 1 to 100 characters
+    #[arg(long, value_parser = named)]
+    pub name: String,
+    /// What it may do, parted by commas, such as users:write,credits:*; or admin
+    #[arg(long, value_parser = some_scopes)]
+    pub scopes: Scopes,
+    /// After how many days its time is over; never when absent
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=36_500))]
+    pub expires_days: Option<u32>,
+    /// How many requests a minute it may make; as RATE_LIMIT_* say when absent
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub requests_per_minute: Option<u32>,
+    /// An address or a network from which it may be used, up to 100 times; from anywhere when absent
+    #[arg(long, value_name = "CIDR", value_parser = network)]
+    pub ip: Vec<IpNet>,
+}
+
+fn named(text: &str) -> Result<String, String> {
+    Text::<1, 100>::new(text.to_owned()).map(Text::into_string).map_err(|rule| rule.to_string())
+}
+
+fn some_scopes(text: &str) -> Result<Scopes, String> {
+    let scopes: Scopes = text.parse().map_err(|error: ScopeError| error.to_string())?;
+    if scopes == Scopes::NONE { Err("must name a scope".to_owned()) } else { Ok(scopes) }
 }
 
 /// What can be asked about payments.
@@ -188,6 +241,32 @@ mod tests {
             asked("user-service payments reconcile --days 0").is_err()
                 && asked("user-service payments").is_err()
         );
+    }
+
+    #[test]
+    fn keys_are_made_listed_and_revoked() {
+        let line = "user-service keys create --name chat --scopes credits:read,sessions:* --expires-days 30 --ip 10.0.0.0/8 --ip ::1";
+        let create = KeysCreate {
+            name: "chat".to_owned(),
+            scopes: "credits:read sessions:read sessions:write".parse().expect("scopes"),
+            expires_days: Some(30),
+            requests_per_minute: None,
+            ip: ["10.0.0.0/8", "::1/128"].map(|text| text.parse().expect("a network")).to_vec(),
+        };
+        assert_eq!(asked(line).expect("command"), Command::Keys(KeysCommand::Create(create)));
+        assert!(
+            asked("user-service keys list --all").is_ok() && asked("user-service keys revoke k1").is_ok()
+        );
+        for bad in [
+            "user-service keys create --name chat",
+            "user-service keys create --name chat --scopes ,",
+            "user-service keys create --name chat --scopes fly",
+            "user-service keys create --name chat --scopes admin --ip localhost",
+            "user-service keys create --name chat --scopes admin --expires-days 0",
+            "user-service keys revoke",
+        ] {
+            assert!(asked(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@
 
 use crate::app::App;
 use crate::writer::WriteError;
-use crate::{credits, files, limits, measure, payments, retention, sessions, subscriptions};
+use crate::{credits, files, limits, measure, payments, retention, sessions, subscriptions, users};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -15,6 +15,7 @@ const EVERY: Duration = Duration::from_secs(30);
 pub async fn run(app: Arc<App>) {
     // What a crash left of uploads takes room on the disk, so it goes at once.
     run_one(&app, "files", "sweeping files", files::sweeper::sweep(&app)).await;
+    run_one(&app, "erasures", "finishing erasures", users::erase::sweep(&app)).await;
     let mut counters = limits::sweeper::Walk::default();
     let mut retention = retention::Walks::default();
     loop {
@@ -28,6 +29,8 @@ pub async fn run(app: Arc<App>) {
         run_one(&app, "retention", "removing what is too old", retention.sweep(&app)).await;
         run_one(&app, "sessions", "sweeping sessions", sessions::sweeper::sweep(&app)).await;
         run_one(&app, "files", "sweeping files", files::sweeper::sweep(&app)).await;
+        run_one(&app, "merges", "finishing merges", users::merge::sweep(&app)).await;
+        run_one(&app, "erasures", "finishing erasures", users::erase::sweep(&app)).await;
         run_one(&app, "limit_counters", "sweeping counters of limits", counters.sweep(&app)).await;
         verify(&app);
     }

@@ -4,9 +4,10 @@ use clap::Parser as _;
 use kernel::Clock;
 use std::io::Write as _;
 use std::process::ExitCode;
+use user_service::audit;
 use user_service::boot::{self, BootError};
 use user_service::cli::{
-    Cli, Command, PaymentsCommand, PricesCommand, Reconcile, VerifyLedger, write_settings,
+    Cli, Command, KeysCommand, PaymentsCommand, PricesCommand, Reconcile, VerifyLedger, write_settings,
 };
 use user_service::config::{Config, Environment};
 use user_service::credits::verify;
@@ -67,6 +68,7 @@ async fn run(command: Command, config: Config) -> Result<ExitCode, BootError> {
         Command::VerifyLedger(asked) => verify_ledger(&config, &asked).await,
         Command::Payments(PaymentsCommand::Reconcile(asked)) => reconcile(config, &asked).await,
         Command::Prices(asked) => prices(&config, &asked).await,
+        Command::Keys(asked) => keys(&config, &asked).await,
         Command::Config => Ok(ExitCode::SUCCESS),
     }
 }
@@ -125,7 +127,9 @@ async fn reconcile(config: Config, asked: &Reconcile) -> Result<ExitCode, BootEr
     let Some(stripe) = &app.stripe else {
         return Err(BootError::Stripe("STRIPE_SECRET_KEY must be set to ask Stripe".to_owned()));
     };
-    match payments::reconcile(app, stripe, payments::days_ago(app.clock.now(), asked.days), asked.fix).await {
+    let since = payments::days_ago(app.clock.now(), asked.days);
+    let reconciling = payments::reconcile(app, stripe, since, asked.fix);
+    match audit::around::at_the_command_line("reconcile_payments", reconciling).await {
         Ok(report) => {
             say(&report.to_string());
             Ok(if report.is_even() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -138,7 +142,16 @@ async fn reconcile(config: Config, asked: &Reconcile) -> Result<ExitCode, BootEr
 }
 
 async fn prices(config: &Config, asked: &PricesCommand) -> Result<ExitCode, BootError> {
-    match command::run(config, asked, &mut std::io::stdout().lock()).await {
+    ended(command::run(config, asked, &mut std::io::stdout().lock()).await)
+}
+
+async fn keys(config: &Config, asked: &KeysCommand) -> Result<ExitCode, BootError> {
+    let (mut out, mut aside) = (std::io::stdout(), std::io::stderr());
+    ended(user_service::keys::command::run(config, asked, &mut out, &mut aside).await)
+}
+
+fn ended(done: Result<(), CommandError>) -> Result<ExitCode, BootError> {
+    match done {
         Ok(()) => Ok(ExitCode::SUCCESS),
         Err(CommandError::Boot(error)) => Err(error),
         Err(CommandError::Failed(why)) => {

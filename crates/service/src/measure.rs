@@ -117,18 +117,18 @@ pub fn dependency(name: &'static str, up: bool) {
 
 /// A job ran to its end, at that second.
 pub fn job(name: &'static str, took: Duration, done: bool, at_seconds: i64) {
-    metrics::counter!("job_runs_total", "job" => name).increment(1);
-    metrics::counter!("job_failures_total", "job" => name).increment(u64::from(!done));
-    metrics::histogram!("job_duration_seconds", "job" => name).record(took);
+    metrics::counter!("job_runs_total", "job_name" => name).increment(1);
+    metrics::counter!("job_failures_total", "job_name" => name).increment(u64::from(!done));
+    metrics::histogram!("job_duration_seconds", "job_name" => name).record(took);
     if done {
-        metrics::gauge!("job_last_success_timestamp_seconds", "job" => name).set(at_seconds as f64);
+        metrics::gauge!("job_last_success_timestamp_seconds", "job_name" => name).set(at_seconds as f64);
     }
 }
 
 /// So many things of a class were removed because of their age.
-pub fn retired(class: &'static str, count: u64) {
+pub fn retired(class: &'static str, count: usize) {
     if count > 0 {
-        metrics::counter!("retention_removed_total", "class" => class).increment(count);
+        metrics::counter!("retention_removed_total", "class" => class).increment(count as u64);
     }
 }
 
@@ -256,6 +256,32 @@ pub fn request_shed() {
     metrics::counter!("http_requests_shed_total").increment(1);
 }
 
+/// A service key was shown, and this became of it.
+pub fn service_key_use(outcome: &'static str) {
+    metrics::counter!("service_key_uses_total", "outcome" => outcome).increment(1);
+}
+
+/// A token for a user was issued.
+pub fn user_token_issued() {
+    metrics::counter!("user_tokens_issued_total").increment(1);
+}
+
+/// Lets what should never be counted begin at 0, so that its first time is seen as one more. `types` are the events
+/// of Stripe that are handled, where Stripe is set up.
+pub fn begin(types: &[&'static str]) {
+    for kind in ["split", "lock", "failed"] {
+        metrics::counter!("ledger_batch_troubles_total", "kind" => kind).increment(0);
+    }
+    for operation in ["read", "write"] {
+        for kind in ["unavailable", "conflict", "internal"] {
+            metrics::counter!("database_errors_total", "operation" => operation, "kind" => kind).increment(0);
+        }
+    }
+    for kind in types {
+        metrics::counter!("stripe_events_total", "type" => *kind, "outcome" => "failed").increment(0);
+    }
+}
+
 /// What each number means, for the metrics page; `docs/monitoring.md` says the same.
 pub fn describe() {
     describe_requests();
@@ -291,6 +317,8 @@ fn describe_requests() {
     );
     describe_counter!("rate_limit_redis_errors_total", "Requests that Redis failed to count within 50 ms.");
     describe_gauge!("rate_limit_keys", "Rate limit buckets in this process's memory that are in debt.");
+    describe_counter!("service_key_uses_total", "Service keys shown, by what became of it.");
+    describe_counter!("user_tokens_issued_total", "Short-lived tokens issued for users.");
     describe_gauge!("live_streams", "Event streams that are open.");
     describe_counter!("live_events_total", "Events sent on event streams, by kind.");
 }
@@ -386,3 +414,6 @@ fn describe_tokens() {
         "Tokens judged: verified, remembered from before, or refused by the named rule."
     );
 }
+
+#[cfg(test)]
+mod tests;

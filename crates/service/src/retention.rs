@@ -10,7 +10,7 @@
 
 use crate::app::App;
 use crate::config::Retention;
-use crate::db::{Db, DbError};
+use crate::db::{Db, DbError, FromRow, Row};
 use crate::writer::WriteError;
 use crate::{files, sessions, stripe, usage};
 use kernel::Timestamp;
@@ -22,6 +22,8 @@ const SPAN: i64 = 5_000;
 const SPANS_MAX: usize = 20;
 /// How many times something is removed in one go; the next one continues there.
 const ROUNDS_MAX: usize = 20;
+/// How many bytes are removed in one commit, unless a single row has more: what is deleted is also written over.
+const BYTES_AT_ONCE: i64 = 4 * 1024 * 1024;
 /// How long a walk rests at its end: what is kept for days need not go within minutes.
 const REST: Duration = Duration::from_secs(60 * 60);
 
@@ -32,6 +34,36 @@ pub struct Span {
     pub after: i64,
     /// The last key.
     pub to: i64,
+}
+
+/// A row that may be too old: its key, since when it is there, and how many bytes of it go.
+#[derive(Debug, Clone, Copy)]
+pub struct Piece {
+    /// Its key.
+    pub key: i64,
+    /// Since when it is there, in microseconds.
+    pub since: i64,
+    /// How many bytes go with it.
+    pub bytes: i64,
+}
+
+impl FromRow for Piece {
+    fn from_row(row: &Row<'_>) -> Result<Self, DbError> {
+        Ok(Self { key: row.int(0)?, since: row.int(1)?, bytes: row.int(2)? })
+    }
+}
+
+/// The first of these, up to the first that is too young, and as many as go in one commit.
+#[must_use]
+pub fn due(pieces: &[Piece], before: Timestamp) -> &[Piece] {
+    let mut bytes = 0;
+    let too_many = |piece: &Piece| {
+        let first = bytes == 0;
+        bytes += piece.bytes.max(1);
+        piece.since >= before.micros() || (bytes > BYTES_AT_ONCE && !first)
+    };
+    let end = pieces.iter().position(too_many).unwrap_or(pieces.len());
+    &pieces[..end]
 }
 
 /// What has a time to go.
@@ -141,5 +173,23 @@ impl Walk {
             self.after = end;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_old_goes_up_to_some_bytes_and_to_the_first_that_is_young() {
+        let gone = |pieces: &[(i64, i64)]| {
+            let pieces = pieces.iter().map(|(since, bytes)| Piece { key: 0, since: *since, bytes: *bytes });
+            due(&pieces.collect::<Vec<_>>(), Timestamp::from_micros(100)).len()
+        };
+        assert_eq!(gone(&[]), 0);
+        assert_eq!(gone(&[(99, 1), (100, 1)]), 1);
+        assert_eq!(gone(&[(100, 1), (99, 1)]), 0, "both wait");
+        assert_eq!(gone(&[(1, BYTES_AT_ONCE - 1), (2, 1), (3, 0), (4, 1)]), 2);
+        assert_eq!(gone(&[(1, BYTES_AT_ONCE * 2), (2, 1)]), 1, "one goes however large it is");
     }
 }

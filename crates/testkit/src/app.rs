@@ -227,6 +227,8 @@ impl Site {
         user_service::payments::settle::sweep(&app).await.expect("payments are settled");
         user_service::subscriptions::sweeper::sweep(&app).await.expect("the turn of subscriptions succeeds");
         let expired = sweeper::sweep(&app).await.expect("the sweep of credits succeeds");
+        user_service::users::merge::sweep(&app).await.expect("merges are finished");
+        user_service::users::erase::sweep(&app).await.expect("erasures are finished");
         user_service::payments::top_up::sweep(&app).await.expect("the sweep of top-ups succeeds");
         expired
     }

@@ -127,6 +127,16 @@ pub fn note(name: &str, value: impl Into<Value>) {
     });
 }
 
+/// Who makes this request, as the log will name it.
+#[must_use]
+pub fn actor() -> String {
+    PLACE
+        .try_with(|place| place.row.lock().as_ref().map(|record| record.actor.to_string()))
+        .ok()
+        .flatten()
+        .unwrap_or_default()
+}
+
 /// Takes the row along with a command.
 #[must_use]
 pub fn take() -> Option<Box<Record>> {

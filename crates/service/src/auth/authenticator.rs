@@ -5,15 +5,21 @@ use super::jwks::KeyState;
 use super::jwt::Verifier;
 use super::principal::{Principal, Scopes, ServicePrincipal};
 use super::token::Refusal;
+use super::user_token::UserTokens;
+use crate::keys::{Keys, known::KeyError};
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use axum::http::{HeaderMap, HeaderName, header::AUTHORIZATION};
 use kernel::{Clock, Secret};
+use std::net::IpAddr;
 
 /// The header of service keys.
 const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
 /// What every service key that is made by this service starts with; no token does.
-const KEY_PREFIX: &[u8] = b"usk_";
+const KEY_PREFIX: &[u8] = crate::keys::text::PREFIX.as_bytes();
+
+/// The id of the key `USER_SERVICE_API_KEY`.
+pub const BOOTSTRAP: &str = "bootstrap";
 
 /// Why a request has no principal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -27,12 +33,25 @@ pub enum AuthError {
     /// Its token cannot be judged, because the provider's keys were never fetched.
     #[error("the identity provider's keys are unavailable")]
     KeysUnavailable,
+    /// Its key is right, and bound to other addresses.
+    #[error("a key that is not for this address")]
+    Address,
+    /// Its key cannot be looked up.
+    #[error("the service keys cannot be looked up")]
+    Unavailable,
 }
 
 /// Turns credentials into principals.
 pub struct Authenticator {
     service_key: Option<(Secret, ServicePrincipal)>,
     verifier: Verifier,
+    issued: Option<Issued>,
+}
+
+/// What this service issues itself.
+struct Issued {
+    keys: Keys,
+    tokens: UserTokens,
 }
 
 /// What a request shows, as bytes of its headers.
@@ -52,24 +71,49 @@ impl Authenticator {
         if service_key.as_ref().is_some_and(|key| key.expose().is_empty()) {
             return Err(AuthConfigError::ServiceKey);
         }
-        let bootstrap = ServicePrincipal { key_id: "bootstrap".into(), scopes: Scopes::all_but_admin() };
+        let bootstrap = ServicePrincipal {
+            key_id: BOOTSTRAP.into(),
+            scopes: Scopes::all_but_admin(),
+            requests_per_minute: None,
+        };
         Ok(Self {
             service_key: service_key.map(|key| (key, bootstrap)),
             verifier: Verifier::new(issuers, secret, clock)?,
+            issued: None,
         })
     }
 
-    /// The principal of a request with these headers.
+    /// The same, which also accepts the keys and tokens that this service issues.
+    #[must_use]
+    pub fn with_issued(self, keys: Keys, tokens: UserTokens) -> Self {
+        Self { issued: Some(Issued { keys, tokens }), ..self }
+    }
+
+    /// The principal of a request with these headers that came by no connection.
+    ///
+    /// # Errors
+    /// As [`Authenticator::authenticate_from`].
+    pub async fn authenticate(&self, headers: &HeaderMap) -> Result<Principal, AuthError> {
+        self.authenticate_from(headers, None).await
+    }
+
+    /// The principal of a request with these headers, from that address.
     ///
     /// # Errors
     /// [`AuthError`]; the credentials themselves are in no error and no log.
-    pub async fn authenticate(&self, headers: &HeaderMap) -> Result<Principal, AuthError> {
+    pub async fn authenticate_from(
+        &self,
+        headers: &HeaderMap,
+        address: Option<IpAddr>,
+    ) -> Result<Principal, AuthError> {
         match credential(headers)? {
-            Credential::Key(key) => self.service(key).ok_or(AuthError::Invalid),
-            Credential::Bearer(value) => match self.service(value) {
-                Some(service) => Ok(service),
-                None if value.starts_with(KEY_PREFIX) => Err(AuthError::Invalid),
-                None => self.verifier.verify(value).await.map_err(refused),
+            Credential::Key(key) => self.service(key, address).await,
+            Credential::Bearer(value) if self.is_key(value) => self.service(value, address).await,
+            Credential::Bearer(value) => match &self.issued {
+                Some(issued) if issued.tokens.are_these(value) => {
+                    issued.tokens.verify(value).await.map(Principal::User).map_err(refused)
+                }
+                _ => self.verifier.verify(value).await.map_err(refused),
             },
         }
     }
@@ -90,10 +134,35 @@ impl Authenticator {
         self.verifier.measure();
     }
 
-    fn service(&self, key: &[u8]) -> Option<Principal> {
+    /// The tokens that this service issues.
+    #[must_use]
+    pub fn user_tokens(&self) -> Option<&UserTokens> {
+        self.issued.as_ref().map(|issued| &issued.tokens)
+    }
+
+    /// Whether it is a key and no token: the bootstrap key may be any text.
+    fn is_key(&self, value: &[u8]) -> bool {
+        value.starts_with(KEY_PREFIX) || self.bootstrap(value).is_some()
+    }
+
+    fn bootstrap(&self, key: &[u8]) -> Option<&ServicePrincipal> {
         let (secret, principal) = self.service_key.as_ref()?;
-        verify_slices_are_equal(secret.expose().as_bytes(), key).ok()?;
-        Some(Principal::Service(principal.clone()))
+        verify_slices_are_equal(secret.expose().as_bytes(), key).ok().map(|()| principal)
+    }
+
+    async fn service(&self, key: &[u8], address: Option<IpAddr>) -> Result<Principal, AuthError> {
+        if let Some(principal) = self.bootstrap(key) {
+            return Ok(Principal::Service(principal.clone()));
+        }
+        let Some(issued) = &self.issued else { return Err(AuthError::Invalid) };
+        issued.keys.authenticate(key, address).await.map(Principal::Service).map_err(|error| {
+            tracing::debug!(reason = %error, "key refused");
+            match error {
+                KeyError::Address => AuthError::Address,
+                KeyError::Unavailable(_) => AuthError::Unavailable,
+                _ => AuthError::Invalid,
+            }
+        })
     }
 }
 

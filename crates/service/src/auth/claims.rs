@@ -182,6 +182,7 @@ impl Terms {
             email: claims.text("email").and_then(|email| Email::new(email).ok()),
             name: claims.full_name(),
             admin: self.makes_admin(claims),
+            scopes: None,
         }))
     }
 
@@ -194,7 +195,11 @@ impl Terms {
         let named = claims.granted().filter_map(|word| word.parse::<Scopes>().ok());
         let scopes: Scopes = named.flat_map(Scopes::iter).filter(|scope| *scope != Scope::Admin).collect();
         let scopes = if self.makes_admin(claims) { scopes.with(Scope::Admin) } else { scopes };
-        Ok(Principal::Service(ServicePrincipal { key_id: format!("{}:{subject}", self.name).into(), scopes }))
+        Ok(Principal::Service(ServicePrincipal {
+            key_id: format!("{}:{subject}", self.name).into(),
+            scopes,
+            requests_per_minute: None,
+        }))
     }
 
     fn makes_admin(&self, claims: &Claims) -> bool {

@@ -3,7 +3,7 @@
 //! A plain user reaches its own resources only; another's is 403, an unknown one 404. A service
 //! key reaches any user within its scopes. An admin reaches all.
 
-use super::{Principal, Scope};
+use super::{Principal, Scope, Scopes, UserPrincipal};
 use crate::app::App;
 use crate::audit;
 use crate::credits::model::Origin;
@@ -11,7 +11,7 @@ use crate::http::input::Once;
 use crate::http::{ApiError, RequestFacts};
 use crate::sessions::{self, SessionRef};
 use crate::users::store;
-use axum::extract::{FromRequestParts, RawPathParams};
+use axum::extract::{FromRequestParts, MatchedPath, RawPathParams};
 use axum::http::request::Parts;
 use kernel::{ExternalId, UserKey, UserRowId};
 use std::marker::PhantomData;
@@ -89,6 +89,23 @@ impl Caller {
         }
     }
 
+    /// Refuses a token that is good for some things only where its scopes are not those that the
+    /// document names for the route; so what the document does not say is refused.
+    fn token_is_good_for(&self, app: &App, parts: &Parts) -> Result<(), ApiError> {
+        let Principal::User(UserPrincipal { scopes: Some(scopes), .. }) = &self.principal else {
+            return Ok(());
+        };
+        let route = parts.extensions.get::<MatchedPath>();
+        let known = route.and_then(|route| app.operations.find(&parts.method, route.as_str()));
+        let Some(needed) = known.and_then(|known| known.scopes) else {
+            return Err(ApiError::forbidden("A token with scopes is not good for this"));
+        };
+        match needed.iter().find(|scope| !scopes.contains(*scope)) {
+            Some(scope) => Err(lacking_token(scope)),
+            None => Ok(()),
+        }
+    }
+
     /// Whether it is a user without the admin role.
     #[must_use]
     pub const fn is_plain(&self) -> bool {
@@ -111,10 +128,21 @@ impl FromRequestParts<Arc<App>> for Caller {
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, ApiError> {
         let facts = parts.extensions.get::<Arc<RequestFacts>>().cloned();
         let facts = facts.ok_or_else(|| ApiError::internal("a route is not within http::around"))?;
-        let principal = app.auth.authenticate(&parts.headers).await?;
+        let mut principal = app.auth.authenticate_from(&parts.headers, facts.client_ip).await?;
+        if let Principal::User(user) = &mut principal {
+            let book = app.identities.book();
+            if let Some(survivor) = book.aliases.get(&user.subject) {
+                user.subject = survivor.auth0_id.clone();
+            }
+            if book.is_suspended(&user.subject) {
+                let _ = facts.principal.set(principal.kind());
+                return Err(suspended());
+            }
+        }
         let _ = facts.principal.set(principal.kind());
         app.rate_limiter.authenticated(&facts, &principal).await?;
         let caller = Self { principal, facts };
+        caller.token_is_good_for(app, parts)?;
         audit::around::arm(app, parts, &caller).await?;
         Ok(caller)
     }
@@ -186,6 +214,9 @@ fn allow<P: Permission>(app: &App, principal: &Principal) -> Result<(), ApiError
                 None => true,
                 Some(scope) => return Err(lacking(scope)),
             },
+            Principal::User(user) if user.scopes.is_some_and(|scopes| without::<P>(scopes).is_some()) => {
+                false
+            }
             Principal::User(_) => match P::OWN {
                 Own::Yes => true,
                 Own::No => false,
@@ -199,9 +230,18 @@ fn allow<P: Permission>(app: &App, principal: &Principal) -> Result<(), ApiError
     }
 }
 
+/// The first scope of a permission that is not in a set.
+fn without<P: Permission>(scopes: Scopes) -> Option<Scope> {
+    P::SCOPES.iter().copied().find(|scope| !scopes.contains(*scope))
+}
+
 /// The first scope of a permission that a service key does not have.
 fn lacked<P: Permission>(principal: &Principal) -> Option<Scope> {
     P::SCOPES.iter().copied().find(|scope| !principal.has(*scope))
+}
+
+fn lacking_token(scope: Scope) -> ApiError {
+    ApiError::forbidden(format!("The token lacks the scope {scope}"))
 }
 
 fn lacking(scope: Scope) -> ApiError {
@@ -230,6 +270,28 @@ impl<P: Permission> FromRequestParts<Arc<App>> for OnSession<P> {
         }
         allow::<P>(app, &caller.principal)?;
         Ok(Self { session, caller, permission: PhantomData })
+    }
+}
+
+/// The refusal of whoever is suspended, and of spending for them.
+fn suspended() -> ApiError {
+    ApiError::forbidden("This account is suspended")
+}
+
+impl Caller {
+    /// Whether what the caller began to watch is over, because it is a user who is suspended.
+    pub fn revoked(&self, app: &Arc<App>) -> impl Fn() -> bool + Send + Sync + 'static {
+        let (app, subject) = (Arc::clone(app), self.subject().cloned());
+        move || subject.as_ref().is_some_and(|subject| app.identities.book().is_suspended(subject))
+    }
+
+    /// Refuses new spending for a suspended user, unless an admin asks.
+    ///
+    /// # Errors
+    /// 403.
+    pub fn may_spend_of(&self, app: &App, user: UserRowId) -> Result<(), ApiError> {
+        let refused = !self.principal.is_admin() && app.identities.book().suspended_rows.contains(&user);
+        if refused { Err(suspended()) } else { Ok(()) }
     }
 }
 
@@ -265,6 +327,8 @@ permissions! {
     CanReadUser = ReadUser(UsersRead, Yes, false);
     /// May change or delete the user.
     CanWriteUser = WriteUser(UsersWrite, Yes, false);
+    /// May take away all that is kept about the user.
+    CanExport = ExportUser(UsersRead & UsageRead & CreditsRead & SessionsRead & FilesRead, Yes, false);
     /// May read the user's usage.
     CanReadUsage = ReadUsage(UsageRead, Yes, false);
     /// May record usage for the user.
@@ -318,7 +382,11 @@ mod tests {
             ("admin", None),
         ] {
             let scopes = scopes.parse().expect("scopes");
-            let key = Principal::Service(ServicePrincipal { key_id: "k1".into(), scopes });
+            let key = Principal::Service(ServicePrincipal {
+                key_id: "k1".into(),
+                scopes,
+                requests_per_minute: None,
+            });
             assert_eq!(lacked::<WatchUser>(&key), wanted);
         }
         for (scopes, wanted) in [
@@ -327,7 +395,11 @@ mod tests {
             ("credits:spend usage:write", None),
         ] {
             let scopes = scopes.parse().expect("scopes");
-            let key = Principal::Service(ServicePrincipal { key_id: "k1".into(), scopes });
+            let key = Principal::Service(ServicePrincipal {
+                key_id: "k1".into(),
+                scopes,
+                requests_per_minute: None,
+            });
             assert_eq!(lacked::<ChargeUsage>(&key), wanted);
         }
     }

@@ -10,8 +10,8 @@
 //! Reading order: [`principal`] (what comes out), [`authenticator`] (from headers to a principal),
 //! [`jwt`] (which issuer's token it is) over [`token`] (a token taken apart), [`claims`] (what it says) and
 //! [`jwks`] (the keys of an issuer, a [`key_set`] of [`jwk`]s, found by [`discovery`]), [`config`] (what can be
-//! configured), [`dev_token`] (tokens for development). Which principal may do what is decided by the routes,
-//! not here.
+//! configured), [`dev_token`] (tokens for development), [`user_token`] and [`user_token_api`] (tokens that this
+//! service issues). Which principal may do what is decided by the routes, not here.
 
 pub mod api;
 pub mod authenticator;
@@ -26,6 +26,8 @@ pub mod jwt;
 pub mod key_set;
 pub mod principal;
 pub mod token;
+pub mod user_token;
+pub mod user_token_api;
 
 #[cfg(test)]
 mod test_support;

@@ -23,6 +23,8 @@ pub struct UserPrincipal {
     pub name: Option<Name>,
     /// Whether the identity provider gave this user the admin role.
     pub admin: bool,
+    /// What the token is good for, where it was issued here for some things only.
+    pub scopes: Option<Scopes>,
 }
 
 /// A program that acts for any user, within its key's scopes.
@@ -32,6 +34,8 @@ pub struct ServicePrincipal {
     pub key_id: Arc<str>,
     /// What the key may do.
     pub scopes: Scopes,
+    /// How many requests a minute it may make, where that is its own.
+    pub requests_per_minute: Option<u32>,
 }
 
 impl Principal {
@@ -191,6 +195,18 @@ impl Scopes {
         self.0 & (1 << scope as u8) != 0
     }
 
+    /// Whether all of the other set are in this one; the admin scope stands for all.
+    #[must_use]
+    pub const fn covers(self, other: Self) -> bool {
+        self.contains(Scope::Admin) || other.0 & !self.0 == 0
+    }
+
+    /// This set and the other together.
+    #[must_use]
+    pub const fn and(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
     /// The set with one scope more.
     #[must_use]
     pub const fn with(self, scope: Scope) -> Self {
@@ -224,7 +240,7 @@ impl FromStr for Scopes {
     /// Reads names parted by spaces or commas; `sessions:*` stands for every scope on sessions.
     fn from_str(text: &str) -> Result<Self, ScopeError> {
         let names = text.split([' ', ',']).filter(|name| !name.is_empty());
-        names.map(named).try_fold(Self::NONE, |set, scopes| Ok(Self(set.0 | scopes?.0)))
+        names.map(named).try_fold(Self::NONE, |set, scopes| Ok(set.and(scopes?)))
     }
 }
 
@@ -242,12 +258,16 @@ mod tests {
     use super::*;
 
     fn key(scopes: &str) -> Principal {
-        Principal::Service(ServicePrincipal { key_id: "k1".into(), scopes: scopes.parse().expect(scopes) })
+        Principal::Service(ServicePrincipal {
+            key_id: "k1".into(),
+            scopes: scopes.parse().expect(scopes),
+            requests_per_minute: None,
+        })
     }
 
     fn user(admin: bool) -> Principal {
         let subject = "auth0|a".parse().expect("an id");
-        Principal::User(UserPrincipal { subject, email: None, name: None, admin })
+        Principal::User(UserPrincipal { subject, email: None, name: None, admin, scopes: None })
     }
 
     #[test]

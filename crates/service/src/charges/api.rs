@@ -55,6 +55,7 @@ pub async fn create_charge(
     on: CanCharge,
     Input { value, once }: Input<Box<RawValue>>,
 ) -> Result<Response, ApiError> {
+    on.caller.may_spend_of(&app, on.user.row)?;
     let sent = Sent::read(&value)?;
     same_user(&on.user.auth0_id, on.user.row, sent.user(), "user_id")?;
     let terms = terms(&app, &on.user.auth0_id).await?;

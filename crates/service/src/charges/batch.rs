@@ -178,6 +178,10 @@ impl Sorted {
                 Some(_) => own_user(caller, users.values().next(), sent.user())?,
                 None => named_user(&users, sent.user()),
             };
+            let user = match user {
+                Ok(user) => caller.may_spend_of(app, user.row).map(|()| user),
+                Err(error) => Err(error),
+            };
             let charge = match user {
                 Ok(user) => {
                     let terms = match plans.get(&user.auth0_id) {

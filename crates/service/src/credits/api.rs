@@ -79,6 +79,7 @@ pub async fn consume_credits(
     on: CanSpend,
     Input { value, once }: Input<ConsumeRequest>,
 ) -> Result<Response, ApiError> {
+    on.caller.may_spend_of(&app, on.user.row)?;
     same_user(&on.user.auth0_id, on.user.row, value.user_id.as_ref(), "user_id")?;
     let mut note = note(&on.caller, &once, value.description.or(value.reason), value.metadata);
     for (name, text) in [

@@ -126,6 +126,7 @@ pub async fn create_hold(
     on: CanSpend,
     Input { value, once }: Input<HoldRequest>,
 ) -> Result<Response, ApiError> {
+    on.caller.may_spend_of(&app, on.user.row)?;
     same_user(&on.user.auth0_id, on.user.row, value.user_id.as_ref(), "user_id")?;
     let context = Context {
         model: given(value.model_name).map(|model| canonical(&app, &model, None, app.clock.now())),

@@ -4,7 +4,7 @@
 //! a live database.
 //!
 //! Reading order: [`model`] (accounts, grants, entries), [`hold`], [`context`] (what a debit is for), [`ledger`]
-//! (the rules, pure), [`chain`] and [`seal`] (hashes); routes: [`api`], [`grants_api`], [`holds_api`],
+//! (the rules, pure), [`chain`], [`seal`] and [`reseal`] (hashes); routes: [`api`], [`grants_api`], [`holds_api`],
 //! [`corrections`], [`explain`], with their answers in [`view`] and [`holds_view`]; [`rows`], [`store`],
 //! [`balances`] and [`memory`] (reads), `engine` (loading and writing for the group-commit writer), [`verify`],
 //! [`sweeper`].
@@ -24,6 +24,7 @@ pub mod holds_view;
 pub mod ledger;
 pub mod memory;
 pub mod model;
+pub mod reseal;
 pub mod rows;
 pub mod seal;
 pub mod store;

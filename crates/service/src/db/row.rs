@@ -2,6 +2,7 @@
 
 use super::DbError;
 use bytes::BytesMut;
+use rusqlite::types::ValueRef;
 use std::error::Error;
 use tokio_postgres::types::{IsNull, ToSql, Type, to_sql_checked};
 
@@ -29,7 +30,49 @@ macro_rules! getter {
     };
 }
 
+/// One value of a row, whatever its column.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Cell {
+    /// Nothing.
+    Null,
+    /// An integer.
+    Int(i64),
+    /// A text.
+    Text(String),
+    /// Yes or no.
+    Bool(bool),
+}
+
 impl Row<'_> {
+    /// Every column that is no bytes, as the database has it.
+    ///
+    /// # Errors
+    /// [`DbError::Internal`] when a column is of none of these types.
+    pub fn cells(&self) -> Result<Vec<Cell>, DbError> {
+        let failed = |why: &dyn std::fmt::Display| DbError::Internal(why.to_string());
+        let cell = |column: usize| match self {
+            Self::Sqlite(row) => match row.get_ref(column).map_err(|e| failed(&e))? {
+                ValueRef::Null => Ok(Cell::Null),
+                ValueRef::Integer(int) => Ok(Cell::Int(int)),
+                ValueRef::Text(_) => self.text(column).map(Cell::Text),
+                other => Err(failed(&format!("column {column} is a {}", other.data_type()))),
+            },
+            Self::Postgres(row) => match row.columns()[column].type_() {
+                &Type::BOOL => {
+                    row.try_get(column).map(|yes: Option<bool>| yes.map_or(Cell::Null, Cell::Bool))
+                }
+                &Type::INT8 => row.try_get(column).map(|int: Option<i64>| int.map_or(Cell::Null, Cell::Int)),
+                _ => row.try_get(column).map(|text: Option<String>| text.map_or(Cell::Null, Cell::Text)),
+            }
+            .map_err(|e| failed(&e)),
+        };
+        let columns = match self {
+            Self::Sqlite(row) => row.as_ref().column_count(),
+            Self::Postgres(row) => row.len(),
+        };
+        (0..columns).map(cell).collect()
+    }
+
     getter!(
         /// An integer.
         int -> i64

@@ -141,6 +141,14 @@ pub fn remove(file: &StoredFile) -> Edit {
     Edit::new(file.user, vec![Statement::any(sql, vec![file.id.into()])])
 }
 
+/// Takes the names out of the row of a file whose bytes are gone, where it must stay for a while.
+#[must_use]
+pub fn without_names(file: &StoredFile) -> Edit {
+    let sql = "UPDATE files SET path = 'erased/' || file_id, file_name = '', sha256 = '', etag = '', upload_id = NULL \
+        WHERE id = $1 AND status = 'deleting'";
+    Edit::new(file.user, vec![Statement::any(sql, vec![file.id.into()])])
+}
+
 /// Notes that nothing is left at the staging key.
 #[must_use]
 pub fn unstage(file: &StoredFile) -> Edit {

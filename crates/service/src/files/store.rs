@@ -111,6 +111,19 @@ pub async fn first_answer(db: &Db, caller: &str, key: &str) -> Result<Option<Fir
     db.find(sql, &[caller.into(), key.into()]).await
 }
 
+/// Files of a user in any state, after a row.
+///
+/// # Errors
+/// [`DbError`].
+pub async fn of_user(db: &Db, user: UserRowId, after: i64, limit: i64) -> Result<Vec<StoredFile>, DbError> {
+    let sql = concat!(
+        "SELECT ",
+        file_columns!(),
+        " FROM files f WHERE f.user_id = $1 AND f.id > $2 ORDER BY f.id LIMIT $3"
+    );
+    db.query(sql, vec![user.0.into(), after.into(), limit.into()]).await
+}
+
 /// Files that are on their way to be stored since before an instant, after a row.
 ///
 /// # Errors

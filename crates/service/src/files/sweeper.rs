@@ -89,6 +89,24 @@ async fn one(
     keep::discard(app, file).await.map_err(not_removed)
 }
 
+/// Removes a file of a user who is erased, whatever its state, with its bytes and its names.
+///
+/// # Errors
+/// A sentence for the log; it can be called again.
+pub async fn erase(app: &App, file: &StoredFile) -> Result<(), WriteError> {
+    let now = app.clock.now();
+    for retire in [edits::delete, edits::give_up, edits::give_up_expected] {
+        // It has one of these states, or is on its way out already.
+        match app.writer.execute(Command::Edit(retire(file, now))).await {
+            Ok(_) => break,
+            Err(WriteError::Refused(_)) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    keep::discard(app, file).await.map_err(not_removed)?;
+    app.writer.execute(Command::Edit(edits::without_names(file))).await.map(drop)
+}
+
 /// Empties the staging keys of files that were completed, long after whoever still wrote there has ended.
 async fn unstage(app: &App) -> Result<(), WriteError> {
     let (mut first, mut after) = (Ok(()), 0);

@@ -91,7 +91,9 @@ fn forwarded_for(element: Option<&str>) -> Option<IpAddr> {
     hop(Some(value.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(value)))
 }
 
-fn network(entry: &str) -> Option<IpNet> {
+/// Reads a network, or a single address.
+#[must_use]
+pub fn network(entry: &str) -> Option<IpNet> {
     let network: IpNet = entry.parse().ok().or_else(|| entry.parse().ok().map(IpAddr::into))?;
     // A network of version 4 in the clothes of version 6 would never meet an address, which is undressed.
     let mapped = |v6: &ipnet::Ipv6Net| v6.prefix_len() >= 96 && v6.addr().to_ipv4_mapped().is_some();

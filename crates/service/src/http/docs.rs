@@ -207,6 +207,9 @@ fn complete_operation(method: &Method, operation: &mut Operation) {
             name.as_str(),
             "noop"
                 | "create_dev_token"
+                | "create_user_token"
+                | "create_key"
+                | "rotate_key"
                 | "put_local_file"
                 | "get_quote"
                 | "check_limits"
@@ -291,6 +294,10 @@ fn complete_operation(method: &Method, operation: &mut Operation) {
             response.headers.insert(name.to_owned(), header.into());
         };
         header("X-Request-ID", "The request's id.");
+        header(
+            "traceparent",
+            "While traces are on: the request's own span, in the caller's trace where it has one.",
+        );
         match status.as_str() {
             "200" if keyed => {
                 header("Idempotent-Replayed", "`true` when this is the answer to an earlier request.")

@@ -190,6 +190,10 @@ impl From<AuthError> for ApiError {
             AuthError::KeysUnavailable => {
                 Self::unavailable("Tokens cannot be checked right now", "no signing keys were ever fetched")
             }
+            AuthError::Unavailable => {
+                Self::unavailable("The database is not available", "a service key cannot be looked up")
+            }
+            AuthError::Address => Self::forbidden("The key may not be used from this address"),
             AuthError::Missing | AuthError::Invalid => Self::new(
                 StatusCode::UNAUTHORIZED,
                 "AuthenticationException",

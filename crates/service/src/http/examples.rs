@@ -11,6 +11,7 @@ mod payments;
 mod prices;
 mod sessions;
 mod subscriptions;
+mod users;
 
 use serde_json::{Value, json};
 
@@ -30,6 +31,15 @@ pub fn answer(operation: &str) -> Option<Value> {
         "noop" => envelope("Nothing was done", json!({})),
         "get_me" => profile(),
         "get_user" => envelope("User retrieved successfully", profile()),
+        "list_users" => list("Retrieved 1 users", users::listed()),
+        "suspend_user" => {
+            envelope("User auth0|test123 suspended", with(profile(), "is_active", json!(false)))
+        }
+        "merge_users" => envelope(
+            "User auth0|test123 merged",
+            json!({"user_id": "auth0|test123", "merged_row": 113, "credits_moved": 250.5}),
+        ),
+        "reactivate_user" => envelope("User auth0|test123 reactivated", profile()),
         "update_user" => envelope("User updated successfully", profile()),
         "delete_user" => envelope(
             "User auth0|test123 deleted successfully",

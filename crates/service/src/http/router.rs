@@ -2,7 +2,7 @@
 
 use crate::app::App;
 use crate::audit::{self, api as audit_log};
-use crate::auth::api as auth;
+use crate::auth::{api as auth, user_token_api as user_tokens};
 use crate::charges::{api as charges, batch as charge_batch, rerate};
 use crate::config::CorsOrigins;
 use crate::credits::verify::watch;
@@ -10,6 +10,7 @@ use crate::credits::{corrections, explain, grants_api as grants, holds_api as ho
 use crate::files::{api as files, direct, serve, upload};
 use crate::http::harden::{by_https, harden};
 use crate::http::{ApiError, around, compress, docs};
+use crate::keys::api as keys;
 use crate::limits::api as limits;
 use crate::payments::api as payments;
 use crate::payments::top_up_api as top_up;
@@ -18,6 +19,7 @@ use crate::prices::{api as prices, intake, quotes};
 use crate::sessions::{api as sessions, memory, messages, search};
 use crate::stripe::api as stripe;
 use crate::subscriptions::api as subscriptions;
+use crate::users::{directory, merge_api, suspend};
 use crate::{
     credits::api as credits, live::api as live, ops, usage::api as usage, usage::batch, users::api as users,
 };
@@ -43,8 +45,13 @@ pub fn table() -> (Router<Arc<App>>, OpenApi) {
         .routes(routes!(auth::create_dev_token))
         .routes(routes!(auth::get_auth_info))
         .routes(routes!(users::ensure_user))
+        .routes(routes!(directory::list_users))
         .routes(routes!(users::get_me))
         .routes(routes!(users::get_user, users::update_user, users::delete_user))
+        .routes(routes!(users::export_user))
+        .routes(routes!(suspend::suspend_user))
+        .routes(routes!(suspend::reactivate_user))
+        .routes(routes!(merge_api::merge_users))
         .routes(routes!(usage::record_usage, usage::list_usage))
         .routes(routes!(usage::get_usage_stats))
         .routes(routes!(batch::record_usage_batch))
@@ -112,6 +119,10 @@ pub fn table() -> (Router<Arc<App>>, OpenApi) {
         .routes(routes!(intake::import_prices))
         .routes(routes!(prices::get_price, prices::put_price))
         .routes(routes!(quotes::get_quote))
+        .routes(routes!(user_tokens::create_user_token))
+        .routes(routes!(keys::create_key, keys::list_keys))
+        .routes(routes!(keys::get_key, keys::update_key, keys::revoke_key))
+        .routes(routes!(keys::rotate_key))
         .routes(routes!(audit_log::list_audit_log))
         .routes(routes!(serve::get_local_file, serve::put_local_file))
         .split_for_parts();

@@ -168,7 +168,7 @@ impl Live {
         }
         measure::live_streams(watchers.open);
         drop(watchers);
-        Ok(Watch { live: self.clone(), user, topics, bell })
+        Ok(Watch { live: self.clone(), user, topics, bell, revoked: None })
     }
 }
 
@@ -178,18 +178,26 @@ pub struct Watch {
     user: UserRowId,
     topics: Vec<Topic>,
     bell: Arc<Notify>,
+    revoked: Option<Box<dyn Fn() -> bool + Send + Sync>>,
 }
 
 impl Watch {
+    /// The same, over as soon as that holds: whoever makes it hold rings.
+    #[must_use]
+    pub fn until(mut self, revoked: impl Fn() -> bool + Send + Sync + 'static) -> Self {
+        self.revoked = Some(Box::new(revoked));
+        self
+    }
+
     /// Waits until something that is watched has changed since the last wait.
     pub async fn rung(&self) {
         self.bell.notified().await;
     }
 
-    /// Whether the service is stopping.
+    /// Whether the service is stopping, or whoever watches may not any more.
     #[must_use]
     pub fn closed(&self) -> bool {
-        self.live.hub.watchers.read().closed
+        self.revoked.as_ref().is_some_and(|revoked| revoked()) || self.live.hub.watchers.read().closed
     }
 }
 

@@ -3,6 +3,7 @@
 use super::import::{self, Import, ImportOutcome, ImportReport, ImportStatus};
 use super::litellm::List;
 use super::{Book, Prices, shelf, store};
+use crate::audit;
 use crate::boot::{self, BootError};
 use crate::cli::{PricesCommand, PricesImport, PricesList};
 use crate::config::{Config, DatabaseUrl};
@@ -90,7 +91,9 @@ async fn take_over(config: &Config, asked: &PricesImport, list: &List) -> Result
     let (writer, finished) = start.map_err(BootError::from)?;
     Prices::open(&db, &writer, Clock::System.now()).await.map_err(BootError::from)?;
     let progress = Progress::start(list.0.len());
-    let report = import::run(&db, &writer, &import_of(asked), list, |done| progress.at(done)).await;
+    let import = import_of(asked);
+    let running = import::run(&db, &writer, &import, list, |done| progress.at(done));
+    let report = audit::around::at_the_command_line("import_prices", running).await;
     progress.finish();
     drop(writer);
     for lane in finished {

@@ -5,17 +5,8 @@ use crate::auth::Principal;
 use crate::config::RateLimitSettings;
 use axum::http::Method;
 
-/// Operations that cost more than others of their method: they read or carry much.
-const EXPENSIVE: &[&str] = &[
-    "create_upload_url",
-    "export_user",
-    "import_prices",
-    "rerate_usage",
-    "search_messages",
-    "search_users",
-    "upload_file",
-    "verify_ledger",
-];
+/// Operations of users that cost more than others of their method: they read or carry much.
+const EXPENSIVE: &[&str] = &["create_upload_url", "export_user", "search_messages", "upload_file"];
 
 /// Operations that are never refused for their number: probes, and what Stripe sends, whose signature
 /// nobody can guess.
@@ -100,6 +91,9 @@ pub fn of_principal(settings: &RateLimitSettings, principal: &Principal, class: 
 }
 
 /// The requests per minute that a service key was made with.
-const fn own_limit(_principal: &Principal) -> Option<u32> {
-    None
+fn own_limit(principal: &Principal) -> Option<u32> {
+    match principal {
+        Principal::Service(key) => key.requests_per_minute.map(|most| most.clamp(1, Quota::REQUESTS_MAX)),
+        Principal::User(_) => None,
+    }
 }

@@ -93,7 +93,7 @@ pub struct SessionView {
     metadata: JsonObject,
     /// Whether its state is `active`.
     is_active: bool,
-    /// How many messages it has.
+    /// How many messages it ever got, also those that went with time (`RETENTION_MESSAGES_DAYS`).
     #[schema(minimum = 0, maximum = 9_007_199_254_740_991_i64)]
     message_count: i64,
     /// Their tokens.

@@ -3,6 +3,7 @@
 use super::model::{Memory, Session, Status, expiry_day};
 use super::store::Ownership;
 use crate::db::Value;
+use crate::retention::Piece;
 use crate::writer::{Counter, Edit, Statement};
 use kernel::{JsonObject, Score, Timestamp, UserRowId};
 use std::time::Duration;
@@ -113,20 +114,24 @@ pub fn delete_unused(of: Ownership, before: Timestamp, now: Timestamp) -> Edit {
     Edit::new(of.user, vec![Statement::any(sql, values)])
 }
 
-/// Removes some of a session's messages and memories from before an instant, the first ones first.
-///
-/// Where the clocks of two replicas differ, a message may be younger than one that comes after it; then both
-/// wait, so that the messages that are left are numbered without gaps.
+/// Removes a session's messages and memories from before an instant, up to one of each.
 #[must_use]
-pub fn forget_before(of: Ownership, before: Timestamp) -> Edit {
-    let messages = "DELETE FROM messages WHERE id IN (WITH f AS \
-        (SELECT id, seq, created_at FROM messages WHERE session_row = $1 ORDER BY seq LIMIT $3) \
-        SELECT id FROM f WHERE created_at < $2 AND NOT EXISTS \
-        (SELECT 1 FROM f young WHERE young.created_at >= $2 AND young.seq < f.seq))";
-    let memories = "DELETE FROM session_memories WHERE id IN (SELECT id FROM session_memories \
-        WHERE session_row = $1 AND created_at < $2 ORDER BY created_at, id LIMIT $3)";
-    let values = || vec![of.session.into(), before.micros().into(), REMOVED_AT_ONCE.into()];
-    Edit::new(of.user, vec![Statement::any(messages, values()), Statement::any(memories, values())])
+pub fn forget_before(
+    of: Ownership,
+    before: Timestamp,
+    last_message: Option<&Piece>,
+    last_memory: Option<&Piece>,
+) -> Edit {
+    let messages = "DELETE FROM messages WHERE session_row = $1 AND seq <= $2 AND created_at < $3";
+    let messages = last_message.map(|last| {
+        Statement::any(messages, vec![of.session.into(), last.key.into(), before.micros().into()])
+    });
+    let memories = "DELETE FROM session_memories WHERE session_row = $1 AND (created_at, id) <= ($2, $3) AND created_at < $4";
+    let memories = last_memory.map(|last| {
+        let values = [of.session, last.since, last.key, before.micros()];
+        Statement::any(memories, values.map(Value::from).to_vec())
+    });
+    Edit::new(of.user, messages.into_iter().chain(memories).collect())
 }
 
 /// Writes down that sessions have expired; one that was used meanwhile stays as it is.

@@ -2,7 +2,7 @@
 
 use crate::app::App;
 use crate::measure;
-use crate::retention::Span;
+use crate::retention::{Piece, Span, due};
 use crate::writer::{Command, Edit, Statement, WriteError};
 use kernel::{Timestamp, UserRowId};
 
@@ -22,17 +22,18 @@ macro_rules! full {
 /// [`WriteError`].
 pub async fn empty(app: &App, span: Span, before: Timestamp) -> Result<usize, WriteError> {
     let sql = concat!(
-        "SELECT seq FROM stripe_events WHERE seq > $1 AND seq <= $2 AND ",
+        "SELECT seq, received_at, CAST(octet_length(payload) AS BIGINT) FROM stripe_events WHERE seq > $1 AND seq <= $2 AND ",
         full!(),
         " ORDER BY seq LIMIT $4"
     );
     let values = [span.after, span.to, before.micros(), AT_ONCE].map(Into::into).to_vec();
-    let due: Vec<i64> = app.db.query(sql, values).await?;
+    let found: Vec<Piece> = app.db.query(sql, values).await?;
+    let due = due(&found, before);
     let (Some(first), Some(last)) = (due.first(), due.last()) else { return Ok(0) };
     let sql = concat!("UPDATE stripe_events SET payload = '' WHERE seq >= $1 AND seq <= $2 AND ", full!());
-    let values = [*first, *last, before.micros()].map(Into::into).to_vec();
+    let values = [first.key, last.key, before.micros()].map(Into::into).to_vec();
     let edit = Edit::new(UserRowId(0), vec![Statement::any(sql, values)]);
     app.writer.execute(Command::Edit(edit)).await?;
-    measure::retired("stripe_events", due.len() as u64);
+    measure::retired("stripe_events", due.len());
     Ok(due.len())
 }

@@ -13,13 +13,15 @@ pub use traces::Traces;
 pub use writer::LogGuard;
 
 use crate::config::{Config, LogFormat};
+use std::fmt;
 use std::io::{self, IsTerminal as _};
-use tracing::Subscriber;
+use tracing::{Event, Subscriber};
 use tracing_subscriber::{
     EnvFilter, Layer as _,
-    fmt::MakeWriter,
+    fmt::format::Writer,
+    fmt::{FmtContext, FormatEvent, FormatFields, MakeWriter},
     layer::SubscriberExt as _,
-    registry::Registry,
+    registry::{LookupSpan, Registry},
     util::{SubscriberInitExt as _, TryInitError},
 };
 
@@ -70,7 +72,7 @@ where
     };
     let layer = tracing_subscriber::fmt::layer().with_writer(lines);
     let layer = if json {
-        layer.json().flatten_event(true).with_span_list(false).boxed()
+        layer.json().flatten_event(true).with_span_list(false).map_event_format(OfTrace).boxed()
     } else if terminal {
         // Colours unless the operator has set NO_COLOR, which the layer itself looks at.
         layer.boxed()
@@ -78,6 +80,31 @@ where
         layer.with_ansi(false).boxed()
     };
     Registry::default().with(EnvFilter::new(directives(config))).with(layer)
+}
+
+/// Adds the trace that a task works for to its lines, which are JSON objects.
+struct OfTrace<F>(F);
+
+impl<S, N, F> FormatEvent<S, N> for OfTrace<F>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+    F: FormatEvent<S, N>,
+{
+    fn format_event(
+        &self,
+        context: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
+        let Some(id) = traces::current_id() else { return self.0.format_event(context, writer, event) };
+        let mut line = String::new();
+        self.0.format_event(context, Writer::new(&mut line), event)?;
+        match line.trim_end().strip_suffix('}') {
+            Some(members) => writeln!(writer, "{members},\"trace_id\":\"{id}\"}}"),
+            None => writer.write_str(&line),
+        }
+    }
 }
 
 /// The operator's directives, with quiet libraries beneath unless the operator asked for less.

@@ -204,6 +204,13 @@ impl Trace {
     }
 }
 
+/// The id in hex of the trace that this task works for, while traces are on.
+#[must_use]
+pub fn current_id() -> Option<String> {
+    let id = |trace: &Arc<Trace>| trace.context.span().span_context().trace_id().to_string();
+    CURRENT.try_with(id).ok()
+}
+
 /// A wait that becomes a span when this is dropped, where the task works for a traced request.
 #[derive(Debug)]
 #[must_use]

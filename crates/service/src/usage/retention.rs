@@ -3,7 +3,7 @@
 
 use crate::app::App;
 use crate::measure;
-use crate::retention::Span;
+use crate::retention::{Piece, Span, due};
 use crate::writer::{Command, Edit, Statement, WriteError};
 use kernel::{Timestamp, UserRowId};
 
@@ -23,12 +23,14 @@ macro_rules! full {
 /// [`WriteError`].
 pub async fn empty(app: &App, span: Span, before: Timestamp) -> Result<usize, WriteError> {
     let sql = concat!(
-        "SELECT id FROM usage_records WHERE id > $1 AND id <= $2 AND ",
+        "SELECT id, recorded_at, CAST(octet_length(billing_metadata) + octet_length(request_data) \
+         + octet_length(response_data) AS BIGINT) FROM usage_records WHERE id > $1 AND id <= $2 AND ",
         full!(),
         " ORDER BY id LIMIT $4"
     );
     let values = [span.after, span.to, before.micros(), AT_ONCE].map(Into::into).to_vec();
-    let due: Vec<i64> = app.db.query(sql, values).await?;
+    let found: Vec<Piece> = app.db.query(sql, values).await?;
+    let due = due(&found, before);
     let (Some(first), Some(last)) = (due.first(), due.last()) else { return Ok(0) };
     let sql = concat!(
         "UPDATE usage_records SET billing_metadata = '{}', request_data = '{}', response_data = '{}' \
@@ -36,9 +38,9 @@ pub async fn empty(app: &App, span: Span, before: Timestamp) -> Result<usize, Wr
         full!()
     );
     // Of many users, so it is nobody's.
-    let values = [*first, *last, before.micros()].map(Into::into).to_vec();
+    let values = [first.key, last.key, before.micros()].map(Into::into).to_vec();
     let edit = Edit::new(UserRowId(0), vec![Statement::any(sql, values)]);
     app.writer.execute(Command::Edit(edit)).await?;
-    measure::retired("usage_content", due.len() as u64);
+    measure::retired("usage_content", due.len());
     Ok(due.len())
 }

@@ -1,18 +1,20 @@
 //! Routes of users: ensure, me, get, change, delete.
 
-use super::{Delete, Ensure, Patch, User, store};
+use super::{Delete, Ensure, Patch, User, erase, export, store};
 use crate::app::App;
-use crate::auth::grants::{Caller, CanReadUser, CanWriteUser};
+use crate::auth::grants::{Caller, CanExport, CanReadUser, CanWriteUser};
 use crate::auth::{Principal, Scope};
 use crate::credits::Rejection;
 use crate::http::envelope::{bytes, json_bytes};
-use crate::http::{ApiError, Envelope, Input, json};
+use crate::http::{ApiError, Envelope, Input, Query, json};
 use crate::subscriptions;
 use crate::writer::{Answer, Command, Done, WriteError};
+use axum::body::Body;
 use axum::extract::State;
 use axum::http::HeaderValue;
+use axum::http::header::{CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_TYPE};
 use axum::response::Response;
-use kernel::{Credits, Email, ExternalId, Name, Timestamp, UserKey, UserRowId};
+use kernel::{Credits, Email, ExternalId, Flag, Name, Timestamp, UserKey, UserRowId};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use utoipa::{IntoParams, ToSchema};
@@ -119,6 +121,7 @@ pub async fn ensure_user(
         let rule = "must not be 1 to 15 digits alone, which is how a row id is named";
         return Err(ApiError::invalid(["body", "auth0_id"], rule));
     }
+    let auth0_id = app.identities.book().survivor(&auth0_id).clone();
     let command = Command::Ensure(Ensure { auth0_id, email, name });
     let answer = app.writer.submit(command, once.ticket(caller.principal.caller()), ensured).await?;
     Ok(answered(answer))
@@ -185,6 +188,11 @@ pub struct Profile {
 }
 
 impl Profile {
+    /// The same user let in, or not.
+    pub(super) fn active(self, is_active: bool) -> Self {
+        Self { is_active, ..self }
+    }
+
     fn new(user: User, available: Credits, credits_total: Credits) -> Self {
         Self {
             user_id: user.auth0_id.clone(),
@@ -203,7 +211,11 @@ impl Profile {
     }
 }
 
-async fn profile(app: &App, id: &ExternalId) -> Result<Profile, ApiError> {
+/// A live user as its reader sees it.
+///
+/// # Errors
+/// 404 when there is none.
+pub(super) async fn profile(app: &App, id: &ExternalId) -> Result<Profile, ApiError> {
     let not_found = || ApiError::user_not_found(id.as_str());
     let user = store::find(&app.db, id).await?.ok_or_else(not_found)?;
     let account = app.balances.account(user.id).await?.ok_or_else(not_found)?;
@@ -282,28 +294,92 @@ pub struct DeletedUser {
     user_id: ExternalId,
     /// Always true.
     deleted: bool,
+    /// Whether its personal data is gone for good.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    erased: Option<bool>,
+}
+
+/// How a user is deleted.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct DeleteQuery {
+    /// Whether its personal data goes for good; it cannot come back then.
+    #[param(value_type = Option<bool>, example = false)]
+    erase: Option<Flag>,
 }
 
 /// Delete a user
 ///
 /// From now on every route answers 404 for it, and its e-mail address is free. Its ledger is kept;
 /// a later `ensure` of the same id brings the account back as it stood, without a second welcome
-/// grant.
+/// grant. With `erase=true` its personal data is gone for good when the answer comes: names, sessions,
+/// files, texts of usage and of the ledger. What remains are numbers under a pseudonym; the same id is a
+/// stranger then. 503 says that it has begun and goes on by itself.
 #[utoipa::path(
-    delete, path = "/api/v1/users/{user_id}", tag = "Users", operation_id = "delete_user", params(UserPath),
+    delete, path = "/api/v1/users/{user_id}", tag = "Users", operation_id = "delete_user", params(UserPath, DeleteQuery),
     security(("bearer" = []), ("service_key" = ["users:write"])),
     responses((status = 200, body = Envelope<DeletedUser>, description = "It is gone")),
 )]
-pub async fn delete_user(State(app): State<Arc<App>>, on: CanWriteUser) -> Result<Response, ApiError> {
+pub async fn delete_user(
+    State(app): State<Arc<App>>,
+    on: CanWriteUser,
+    Query(query): Query<DeleteQuery>,
+) -> Result<Response, ApiError> {
     if subscriptions::store::is_renewed_by_stripe(&app.db, on.user.row).await? {
         return Err(ApiError::conflict(
             "A plan that is paid through Stripe is in force; it must be cancelled first",
         ));
     }
+    let own = on.caller.subject() == Some(&on.user.auth0_id);
     let user_id = on.user.auth0_id;
-    app.writer.execute(Command::Delete(Delete { auth0_id: user_id.clone() })).await?;
-    let message = format!("User {user_id} deleted successfully");
-    Ok(json(&Envelope::new(message, app.clock.now(), DeletedUser { user_id, deleted: true })))
+    let erased = query.erase.is_some_and(|erase| erase.0);
+    if erased {
+        let by = if own { "self".to_owned() } else { on.caller.principal.caller() };
+        erase::begin(&app, on.user.row, &by).await?;
+        erase::finish(&app, on.user.row).await.map_err(going_on)?;
+    } else {
+        app.writer.execute(Command::Delete(Delete { auth0_id: user_id.clone() })).await?;
+    }
+    let message = format!("User {user_id} {} successfully", if erased { "erased" } else { "deleted" });
+    let answer = DeletedUser { user_id, deleted: true, erased: erased.then_some(true) };
+    Ok(json(&Envelope::new(message, app.clock.now(), answer)))
+}
+
+/// Export a user
+///
+/// Everything that is kept about the user as one ZIP archive: JSON Lines per kind (profile, identities,
+/// transactions, grants, holds, usage, sessions, messages, memories, files, subscriptions, payments), the
+/// files as they were uploaded, and `manifest.json` at the end. It is a stream: one that breaks off has no
+/// end and cannot be opened. At most 4 are written at a time; 503 otherwise.
+#[utoipa::path(
+    get, path = "/api/v1/users/{user_id}/export", tag = "Users", operation_id = "export_user", params(UserPath),
+    security(("bearer" = []),
+        ("service_key" = ["users:read", "usage:read", "credits:read", "sessions:read", "files:read"])),
+    responses((status = 200, body = Vec<u8>, content_type = "application/zip", description = "The archive")),
+)]
+pub async fn export_user(State(app): State<Arc<App>>, on: CanExport) -> Result<Response, ApiError> {
+    let turn = Arc::clone(&app.export_turns).try_acquire_owned();
+    let turn = turn.map_err(|_| {
+        ApiError::unavailable("Too many exports are under way; try again", "no turn for an export")
+    })?;
+    let name = format!("attachment; filename=\"user-{}.zip\"", on.user.row);
+    let pieces = export::begin(app, on.user, turn);
+    let pieces =
+        futures_util::stream::unfold(pieces, async |mut pieces| Some((pieces.recv().await?, pieces)));
+    let mut response = Response::new(Body::from_stream(pieces));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/zip"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.extend(HeaderValue::from_str(&name).ok().map(|name| (CONTENT_DISPOSITION, name)));
+    Ok(response)
+}
+
+/// What is said of an erasure that broke off: the job finishes it.
+fn going_on(error: WriteError) -> ApiError {
+    ApiError::unavailable(
+        "The erasure has begun and goes on by itself; something is not available now",
+        error.to_string(),
+    )
 }
 
 /// What the writer refused, with the user as the caller named it.

@@ -7,10 +7,21 @@
 //! Reading order: [`model`], [`rules`], [`api`], [`store`], `engine`.
 
 pub mod api;
+pub mod directory;
+pub mod edits;
 pub mod engine;
+pub mod erase;
+pub mod export;
+pub mod export_tables;
+pub mod identities;
+pub mod merge;
+pub mod merge_api;
+pub mod merge_rows;
 pub mod model;
 pub mod rules;
+pub mod scrub;
 pub mod store;
+pub mod suspend;
 
 pub use model::User;
 pub use rules::{Delete, Ensure, Patch, Rejection};

@@ -1,6 +1,7 @@
 //! Reading users.
 
 use super::User;
+use super::identities::Book;
 use super::model::user_columns;
 use crate::app::App;
 use crate::auth::grants::UserRef;
@@ -37,7 +38,8 @@ impl FromRow for UserRef {
 /// # Errors
 /// [`DbError`].
 pub async fn find_key(app: &App, key: &UserKey, remembered: bool) -> Result<Option<UserRef>, DbError> {
-    let external = key.as_external();
+    let book = app.identities.book();
+    let external = book.survivor(key.as_external());
     if remembered && let Some(row) = app.row_ids.get(external) {
         return Ok(Some(UserRef { row, auth0_id: external.clone() }));
     }
@@ -71,12 +73,14 @@ pub async fn find(db: &Db, id: &ExternalId) -> Result<Option<User>, DbError> {
 /// # Errors
 /// [`DbError`].
 pub async fn find_keys(app: &App, keys: &BTreeSet<UserKey>) -> Result<BTreeMap<UserKey, UserRef>, DbError> {
+    let book = app.identities.book();
     let mut found = BTreeMap::new();
     let mut missing = Vec::new();
     for key in keys {
-        match app.row_ids.get(key.as_external()) {
+        let external = book.survivor(key.as_external());
+        match app.row_ids.get(external) {
             Some(row) => {
-                found.insert(key.clone(), UserRef { row, auth0_id: key.as_external().clone() });
+                found.insert(key.clone(), UserRef { row, auth0_id: external.clone() });
             }
             None => missing.push(key),
         }
@@ -84,7 +88,7 @@ pub async fn find_keys(app: &App, keys: &BTreeSet<UserKey>) -> Result<BTreeMap<U
     if missing.is_empty() {
         return Ok(found);
     }
-    let names: Vec<&ExternalId> = missing.iter().map(|key| key.as_external()).collect();
+    let names: Vec<&ExternalId> = missing.iter().map(|key| book.survivor(key.as_external())).collect();
     let rows: Vec<i64> = missing.iter().filter_map(|key| key.as_row()).map(|row| row.0).collect();
     let lists = [serde_json::to_string(&names), serde_json::to_string(&rows)];
     let values = lists.map(|list| Value::from(list.unwrap_or_default().as_str())).to_vec();
@@ -108,9 +112,49 @@ pub async fn find_keys(app: &App, keys: &BTreeSet<UserKey>) -> Result<BTreeMap<U
     for key in missing {
         let named = match key.as_row() {
             Some(row) => by_row.get(&row),
-            None => by_id.get(key.as_external()),
+            None => by_id.get(book.survivor(key.as_external())),
         };
         found.extend(named.map(|user| (key.clone(), (*user).clone())));
     }
     Ok(found)
+}
+
+/// Another id of a user.
+struct Alias(ExternalId, UserRef);
+
+impl FromRow for Alias {
+    fn from_row(row: &Row<'_>) -> Result<Self, DbError> {
+        let alias = row.text(2)?.parse();
+        Ok(Self(
+            alias.map_err(|e| DbError::Internal(format!("user_identities.auth0_id: {e}")))?,
+            UserRef::from_row(row)?,
+        ))
+    }
+}
+
+/// Who is suspended, and which other ids name a user.
+///
+/// # Errors
+/// [`DbError`].
+pub async fn identities(db: &Db) -> Result<Book, DbError> {
+    // First the revision: what changes meanwhile is read again, never missed.
+    let revision = identity_revision(db).await?;
+    let suspended = db.query::<UserRef>("SELECT id, auth0_id FROM users WHERE NOT is_active", vec![]).await?;
+    let sql = "SELECT u.id, u.auth0_id, i.auth0_id FROM user_identities i JOIN users u ON u.id = i.user_id";
+    let aliases = db.query::<Alias>(sql, vec![]).await?;
+    Ok(Book {
+        revision,
+        suspended_rows: suspended.iter().map(|user| user.row).collect(),
+        suspended: suspended.into_iter().map(|user| (user.auth0_id, user.row)).collect(),
+        aliases: aliases.into_iter().map(|Alias(alias, user)| (alias, user)).collect(),
+    })
+}
+
+/// The revision of [`identities`].
+///
+/// # Errors
+/// [`DbError`].
+pub async fn identity_revision(db: &Db) -> Result<i64, DbError> {
+    let found = db.find("SELECT revision FROM identity_book WHERE id = 1", &[]).await?;
+    found.ok_or_else(|| DbError::Internal("identity_book has no row".to_owned()))
 }

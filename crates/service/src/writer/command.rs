@@ -37,8 +37,30 @@ pub enum Command {
     Append(sessions::Append),
     /// Something small.
     Edit(Edit),
+    /// Seal a piece of an erased user's account anew.
+    Reseal(Box<credits::reseal::Reseal>),
     /// Forget idempotency keys from before that time.
     ForgetKeys(Timestamp),
+}
+
+impl Command {
+    /// Whose rows it changes, where it says so and they are one user's.
+    #[must_use]
+    pub fn user(&self) -> Option<UserRowId> {
+        let mut users: Box<dyn Iterator<Item = UserRowId>> = match self {
+            Self::Ledger(user, _) => return Some(*user),
+            Self::Edit(edit) => return Some(edit.user),
+            Self::Reseal(reseal) => return Some(reseal.user),
+            Self::Rerate(rerate) => return Some(rerate.user),
+            Self::Charge(charge) => return Some(charge.new.user),
+            Self::Append(append) => return Some(append.session.user),
+            Self::Ensure(_) | Self::Patch(_) | Self::Delete(_) | Self::ForgetKeys(_) => return None,
+            Self::Usage(record) => Box::new(record.records.iter().map(|record| record.user)),
+            Self::Charges(charges) => Box::new(charges.charges.iter().map(|charge| charge.new.user)),
+        };
+        let first = users.next()?;
+        users.all(|user| user == first).then_some(first)
+    }
 }
 
 /// What a command did.
@@ -62,7 +84,7 @@ pub enum Done {
     },
     /// The account as it now stands.
     Account(Box<Account>),
-    /// Expiries were written down, keys forgotten, or a charge of nothing was counted.
+    /// Expiries were written down, keys forgotten, an account sealed anew, or a charge of nothing was counted.
     Settled,
     /// The user as it now stands.
     User {

@@ -207,6 +207,7 @@ fn batches(jobs: &[Job]) -> impl Iterator<Item = &[Job]> {
                 Command::Usage(record) => record.records.len(),
                 Command::Append(append) => append.messages.len(),
                 Command::Charges(charges) => charges.charges.len(),
+                Command::Reseal(reseal) => reseal.statements.len(),
                 _ => 1,
             };
             rows > BATCH_ROWS_MAX
@@ -231,6 +232,7 @@ fn lane_of(command: &Command) -> usize {
         Command::Patch(patch) => hasher.hash_one(&patch.auth0_id),
         Command::Delete(delete) => hasher.hash_one(&delete.auth0_id),
         Command::Append(append) => hasher.hash_one(append.session.user),
+        Command::Reseal(reseal) => hasher.hash_one(reseal.user),
         Command::Edit(edit) => hasher.hash_one(edit.user),
         Command::ForgetKeys(_) => 0,
     };

@@ -82,6 +82,11 @@ impl Needs {
                     needs.sessions.push(append.session.row);
                     needs.fresh_messages += append.messages.len();
                 }
+                Command::Reseal(reseal) => {
+                    needs.accounts.push(reseal.user);
+                    // Whether it is the last piece follows from the account as it stands.
+                    needs.settled.push(reseal.user);
+                }
                 Command::Edit(edit) => needs.fresh.extend(edit.fresh),
                 Command::ForgetKeys(_) => {}
                 Command::Rerate(rerate) => {

@@ -8,6 +8,7 @@ use crate::charges::rerate::Rerated;
 use crate::credits::hold::Hold;
 use crate::credits::ledger::{Decision, Facts, Issue, LedgerCommand, Note, Original, Policy, settle};
 use crate::credits::model::Origin;
+use crate::credits::reseal::{self, Reseal};
 use crate::credits::{Account, Entry, EntryKind, Grant, Source, chain, decide};
 use crate::db::DbError;
 use crate::limits::{self, CounterKey, Moves, Used};
@@ -91,6 +92,8 @@ pub struct StoredAnswer {
     pub key: IdempotencyKey,
     /// The body.
     pub body: Bytes,
+    /// Whose data it may hold, where it is one user's.
+    pub user: Option<UserRowId>,
 }
 
 /// What a batch writes. Keys are ordered, so that every writer locks rows in the same order.
@@ -199,8 +202,13 @@ impl Plan<'_> {
                 Err(WriteError::IdempotencyMismatch)
             };
         }
-        let body = respond(&self.audited(job)?);
-        let stored = StoredAnswer { key: key.clone(), body: body.clone() };
+        let done = self.audited(job)?;
+        let user = job.command.user().or(match &done {
+            Done::User { user, .. } => Some(user.id),
+            _ => None,
+        });
+        let body = respond(&done);
+        let stored = StoredAnswer { key: key.clone(), body: body.clone(), user };
         self.working.answers.insert(address, stored.clone());
         self.changes.answers.push(stored);
         Ok(Reply::Answer(Answer { body, replayed: false }))
@@ -247,6 +255,7 @@ impl Plan<'_> {
             Command::Charges(charges) => self.charges(charges).map(Done::Charges),
             Command::Append(append) => self.append(append),
             Command::Edit(edit) => self.edit(edit),
+            Command::Reseal(reseal) => self.reseal(reseal),
             Command::ForgetKeys(before) => {
                 self.changes.forget_keys = Some(*before);
                 Ok(Done::Settled)
@@ -537,6 +546,20 @@ impl Plan<'_> {
         append.messages.iter().for_each(|new| moved.add(&new.facts));
         self.changes.messages.extend(added.iter().cloned());
         Ok(Done::Messages(added))
+    }
+
+    fn reseal(&mut self, reseal: &Reseal) -> Result<Done, WriteError> {
+        let user = reseal.user;
+        let account = self.working.accounts.get_mut(&user).filter(|account| account.closed);
+        let account = account.ok_or(WriteError::Refused(0))?;
+        let mut statements = reseal.statements.clone();
+        let read = account.version;
+        if reseal.apply(account) {
+            self.changes.accounts.entry(user).or_insert(Some(read));
+            statements.push(reseal::finished(user));
+        }
+        self.changes.edits.push(Edit::new(user, statements));
+        Ok(Done::Settled)
     }
 
     fn edit(&mut self, edit: &Edit) -> Result<Done, WriteError> {

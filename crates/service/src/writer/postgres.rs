@@ -306,7 +306,7 @@ async fn load_answers(connection: &Object, needs: &Needs, working: &mut Working)
         let key = IdempotencyKey { caller: row.try_get(0)?, key: row.try_get(1)?, fingerprint };
         let body: Vec<u8> = row.try_get(3)?;
         let address = (key.caller.clone(), key.key.clone());
-        working.answers.insert(address, StoredAnswer { key, body: body.into() });
+        working.answers.insert(address, StoredAnswer { key, body: body.into(), user: None });
     }
     Ok(())
 }
@@ -316,10 +316,10 @@ fn keep_answers<'a>(changes: &'a Changes, now: kernel::Timestamp) -> write::Writ
     let mut answers: Vec<&'a StoredAnswer> = changes.answers.iter().collect();
     answers.sort_by(|a, b| (&a.key.caller, &a.key.key).cmp(&(&b.key.caller, &b.key.key)));
     write::Write::rows(
-        "INSERT INTO idempotency_keys (caller, key, fingerprint, status, body, created_at) \
-         SELECT t.caller, t.key, t.fingerprint, 200, t.body, t.created_at \
-         FROM UNNEST($1::text[], $2::text[], $3::bytea[], $4::bytea[], $5::bigint[]) \
-         AS t(caller, key, fingerprint, body, created_at)",
+        "INSERT INTO idempotency_keys (caller, key, fingerprint, status, body, created_at, user_id) \
+         SELECT t.caller, t.key, t.fingerprint, 200, t.body, t.created_at, t.user_id \
+         FROM UNNEST($1::text[], $2::text[], $3::bytea[], $4::bytea[], $5::bigint[], $6::bigint[]) \
+         AS t(caller, key, fingerprint, body, created_at, user_id)",
         answers.len(),
     )
     .column(answers.iter().map(|answer| answer.key.caller.as_str()).collect::<Vec<_>>().into_iter())
@@ -327,4 +327,5 @@ fn keep_answers<'a>(changes: &'a Changes, now: kernel::Timestamp) -> write::Writ
     .column(answers.iter().map(|answer| answer.key.fingerprint.to_vec()).collect::<Vec<_>>().into_iter())
     .column(answers.iter().map(|answer| answer.body.to_vec()).collect::<Vec<_>>().into_iter())
     .column(answers.iter().map(|_| now.micros()).collect::<Vec<_>>().into_iter())
+    .column(answers.iter().map(|answer| answer.user.map(|user| user.0)).collect::<Vec<_>>().into_iter())
 }

@@ -156,7 +156,7 @@ impl Engine {
                 .optional()?;
             if let Some((fingerprint, body)) = found {
                 let stored = IdempotencyKey { caller: caller.clone(), key: key.clone(), fingerprint };
-                let stored = StoredAnswer { key: stored, body: body.into() };
+                let stored = StoredAnswer { key: stored, body: body.into(), user: None };
                 working.answers.insert((caller.clone(), key.clone()), stored);
             }
         }
@@ -188,13 +188,14 @@ impl Engine {
         }
         if !changes.answers.is_empty() {
             let mut insert = transaction.prepare_cached(
-                "INSERT INTO idempotency_keys (caller, key, fingerprint, status, body, created_at) \
-                 VALUES (?1, ?2, ?3, 200, ?4, ?5)",
+                "INSERT INTO idempotency_keys (caller, key, fingerprint, status, body, created_at, user_id) \
+                 VALUES (?1, ?2, ?3, 200, ?4, ?5, ?6)",
             )?;
             let now = self.clock.now().micros();
             for answer in &changes.answers {
                 let key = &answer.key;
-                insert.execute(params![key.caller, key.key, key.fingerprint, &answer.body[..], now])?;
+                let user = answer.user.map(|user| user.0);
+                insert.execute(params![key.caller, key.key, key.fingerprint, &answer.body[..], now, user])?;
             }
         }
         if let Some(before) = changes.forget_keys {

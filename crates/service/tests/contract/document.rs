@@ -117,6 +117,9 @@ impl Faults {
             && ![
                 "noop",
                 "create_dev_token",
+                "create_user_token",
+                "create_key",
+                "rotate_key",
                 "get_quote",
                 "check_limits",
                 "check_entitlement",

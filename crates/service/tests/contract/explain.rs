@@ -161,7 +161,7 @@ both_engines! {
         let path = "/api/v1/admin/ledger/verify";
         let one = app.admin.post(path, json!({"user_id": "auth0|alice"})).await.ok();
         assert_eq!(one["message"], "The account is sound");
-        let found = json!({"sound": true, "accounts": 1, "entries": 1, "balance": 1000, "first_bad": null, "started_at": NOW, "finished_at": NOW});
+        let found = json!({"sound": true, "accounts": 1, "entries": 1, "balance": 1000, "resealed": 0, "first_bad": null, "started_at": NOW, "finished_at": NOW});
         assert_eq!(one["data"], json!({"running_since": null, "last": found}));
         assert_eq!(app.admin.post(path, json!({"user_id": "auth0|nobody"})).await.with(404)["error_code"], "UserNotFoundException");
         let begun = app.admin.request("POST".parse().expect("a method"), path).send().await.ok();

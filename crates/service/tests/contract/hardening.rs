@@ -173,7 +173,9 @@ async fn more_than_may_be_under_way_is_refused_at_once() {
     let app = TestApp::start_with(Engine::Sqlite, &[("MAX_CONCURRENT_REQUESTS", "1")]).await;
     let key = testkit::app::SERVICE_KEY;
     let mut slow = TcpStream::connect(app.address).await.expect("a connection");
-    let head = format!("POST /api/v1/noop HTTP/1.1\r\nHost: x\r\nConnection: close\r\nX-API-Key: {key}\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{{");
+    let head = format!(
+        "POST /api/v1/noop HTTP/1.1\r\nHost: x\r\nConnection: close\r\nX-API-Key: {key}\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{{"
+    );
     slow.write_all(head.as_bytes()).await.expect("sent");
     // Its place is taken as soon as its header has arrived.
     let refused = loop {
@@ -183,7 +185,10 @@ async fn more_than_may_be_under_way_is_refused_at_once() {
         }
     };
     let body = refused.with(503);
-    assert_eq!((&body["error_code"], refused.header("retry-after")), (&json!("ServiceUnavailable"), Some("1")));
+    assert_eq!(
+        (&body["error_code"], refused.header("retry-after")),
+        (&json!("ServiceUnavailable"), Some("1"))
+    );
     let _ = app.anon.get("/health").await.ok();
     let _ = app.anon.get("/health/ready").await.ok();
     slow.write_all(b"}").await.expect("sent");

@@ -12,7 +12,8 @@ async fn limited(settings: &[(&str, &str)]) -> TestApp {
 }
 
 fn headers(answer: &Answer) -> [Option<&str>; 6] {
-    let names = ["ratelimit-policy", "ratelimit", "x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset"];
+    let names =
+        ["ratelimit-policy", "ratelimit", "x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset"];
     let [policy, limit, most, remaining, reset] = names.map(|name| answer.header(name));
     [policy, limit, most, remaining, reset, answer.header("retry-after")]
 }
@@ -46,7 +47,10 @@ async fn a_user_hears_what_is_left_and_when_to_come_back() {
     assert_eq!(body["error_code"], "RateLimitExceededException");
     assert_eq!(body["message"], "Too many requests; try again in 20 s");
     let details = &body["error_details"];
-    assert_eq!((&details["bucket"], &details["limit"], &details["window_seconds"]), (&json!("read"), &json!(3), &json!(60)));
+    assert_eq!(
+        (&details["bucket"], &details["limit"], &details["window_seconds"]),
+        (&json!("read"), &json!(3), &json!(60))
+    );
     assert_eq!(headers(&refused)[5], Some("20"));
     assert_eq!(refused.header("ratelimit"), Some("\"read\";r=0;t=60"));
 
@@ -111,7 +115,10 @@ async fn what_needs_no_authentication_is_counted_by_address_and_probes_are_not()
         assert!(app.raw(asked).await.starts_with("HTTP/1.1 200 "));
     }
     let page = app.raw("GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await;
-    assert!(page.contains("rate_limit_decisions_total{class=\"public\",outcome=\"refused\",backend=\"memory\"}"), "{page}");
+    assert!(
+        page.contains("rate_limit_decisions_total{class=\"public\",outcome=\"refused\",backend=\"memory\"}"),
+        "{page}"
+    );
     assert!(page.contains("\nrate_limit_keys "), "{page}");
     // Whoever proves who it is has a bucket of its own.
     app.alice.ensure().await;

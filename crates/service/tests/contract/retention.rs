@@ -84,6 +84,41 @@ async fn old_messages_and_memories_go_and_the_totals_stay() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_go_does_so_much_and_the_next_one_goes_on() {
+    let settings = [("RETENTION_MESSAGES_DAYS", "10"), ("SESSION_DAYS", "0")];
+    with_settings(&settings, async |app| {
+        app.alice.ensure().await;
+        let path = session(&app.alice).await;
+        for _ in 0..3 {
+            say(&app.alice, &path, "old", 701).await;
+        }
+        app.advance(Duration::from_secs(600));
+        say(&app.alice, &path, "later", 1).await;
+        app.advance(DAY * 10 - Duration::from_secs(599));
+        let (inside, mut walks) = (app.inside(), Walks::default());
+        let left = "SELECT count(*) FROM messages";
+        walks.sweep(&inside).await.expect("swept");
+        assert_eq!(rows(app, left).await, 104, "20 times 100 in one go");
+        walks.sweep(&inside).await.expect("swept");
+        assert_eq!(rows(app, left).await, 1);
+        app.advance(Duration::from_secs(3_599));
+        walks.sweep(&inside).await.expect("swept");
+        assert_eq!(rows(app, left).await, 1, "the walk rests for an hour");
+        app.advance(Duration::from_secs(1));
+        walks.sweep(&inside).await.expect("swept");
+        assert_eq!(rows(app, left).await, 0);
+        // A process that begins anew finds nothing to do, and nothing amiss.
+        Walks::default().sweep(&inside).await.expect("swept");
+        drop(inside);
+        let row = app.alice.get(&path).await.data();
+        assert_eq!((&row["message_count"], &row["total_tokens"]), (&json!(2104), &json!(4208)));
+        say(&app.alice, &path, "next", 1).await;
+        assert_eq!(contents(&app.alice, &format!("{path}/messages")).await, ["next 0"]);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sessions_in_which_nothing_happens_are_deleted() {
     with_settings(&[("RETENTION_SESSIONS_DAYS", "10")], async |app| {
         app.alice.ensure().await;

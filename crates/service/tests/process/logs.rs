@@ -1,11 +1,13 @@
 //! What a busy service says of itself, and what it never says.
 
 use crate::PROGRAM;
-use serde_json::{Value, json};
+use crate::routes::routes;
+use serde_json::{Map, Value, json};
 use std::collections::HashMap;
 use testkit::process::{JWT_SECRET, Place, Running, SERVICE_KEY};
+use testkit::stripe::Signer;
 
-either_engine!(every_request_has_one_line_and_no_secret);
+either_engine!(every_request_has_one_line_and_no_secret, no_line_of_any_route_tells_a_secret);
 
 /// What may not appear: each is sent somewhere in [`busy`].
 const CANARIES: [&str; 9] = [
@@ -120,5 +122,148 @@ async fn every_request_has_one_line_and_no_secret(place: Place) {
         assert!(line["route"].as_str().is_some_and(|route| !route.contains("ann")), "{line}");
         let kinds = ["user", "service", "anonymous"];
         assert!(line["principal"].as_str().is_some_and(|kind| kinds.contains(&kind)), "{line}");
+    }
+}
+
+/// A body with a canary in every text that is nobody's business, or in every text at all.
+fn with_canaries(body: &Value, every: bool) -> Value {
+    const FREE: [&str; 16] = [
+        "content",
+        "description",
+        "reason",
+        "title",
+        "name",
+        "email",
+        "text",
+        "prompt",
+        "note",
+        "summary",
+        "endpoint",
+        "error",
+        "success_url",
+        "cancel_url",
+        "return_url",
+        "file_name",
+    ];
+    match body {
+        Value::Object(members) => {
+            let members = members.iter().map(|(name, value)| {
+                let free = value.is_string() && FREE.contains(&name.as_str());
+                let value = match (free, name.as_str()) {
+                    (true, "email") => json!("canary.mail@example.com"),
+                    (true, url) if url.ends_with("_url") => json!("https://canary.example.com/canary"),
+                    (true, _) => json!("canary-text"),
+                    // What the caller's own things are, and what they are told about.
+                    (false, "metadata" | "request_data" | "conversation_data") => {
+                        json!({"canary": "canary-data"})
+                    }
+                    (false, _) => with_canaries(value, every),
+                };
+                (name.clone(), value)
+            });
+            Value::Object(members.collect())
+        }
+        Value::Array(items) => items.iter().map(|item| with_canaries(item, every)).collect(),
+        Value::String(_) if every => json!("canary-text"),
+        other => other.clone(),
+    }
+}
+
+/// Asks every route with canaries: with credentials of each kind, and bodies that are good, bad, broken and absent.
+async fn ask_everything(http: &reqwest::Client, service: &Running, token: &str) {
+    let things: Map<String, Value> = [("user_id".to_owned(), json!("ann"))].into_iter().collect();
+    let credentials = [
+        ("x-api-key", SERVICE_KEY.to_owned()),
+        ("authorization", format!("Bearer {token}")),
+        ("authorization", format!("Bearer {token}canary")),
+        ("x-api-key", "usk_canary".to_owned()),
+    ];
+    for route in routes(http, service).await {
+        let method: reqwest::Method = route.method.parse().expect("a method");
+        let query = "q=canary-query&file_path=canary-path&signature=canary-signature&user_id=bob&email=canary.mail@example.com";
+        let url = service.url(&format!("{}?{query}", route.path(&things)));
+        let bodies = route.body.map_or_else(Vec::new, |body| {
+            let [good, bad] = [false, true].map(|every| with_canaries(&body, every).to_string());
+            vec![good, bad, "{\"canary\": canary-broken".to_owned()]
+        });
+        let sent = credentials.iter().flat_map(|(name, value)| {
+            let bodies = bodies.iter().cloned().chain([String::new()]);
+            let (method, url) = (&method, &url);
+            bodies.map(move |body| {
+                let request = http.request(method.clone(), url).header(*name, value.as_str());
+                let request = request
+                    .header("content-type", "application/json")
+                    .header("idempotency-key", "canary-key");
+                request
+                    .header("stripe-signature", "t=1,v1=canary")
+                    .header("cookie", "canary")
+                    .body(body)
+                    .send()
+            })
+        });
+        futures_util::future::try_join_all(sent).await.expect("answers");
+    }
+}
+
+/// A file and an event, whose bodies are no JSON of a route's example.
+async fn send_a_file_and_an_event(http: &reqwest::Client, service: &Running, secret: &str) -> String {
+    let key = |request: reqwest::RequestBuilder| request.header("x-api-key", SERVICE_KEY);
+    let form = "--b\r\ncontent-disposition: form-data; name=\"file\"; filename=\"canary.txt\"\r\n\
+        content-type: text/plain\r\n\r\ncanary-content\r\n--b--\r\n";
+    let upload = key(http.post(service.url("/api/v1/users/ann/files/upload")));
+    let upload = upload.header("content-type", "multipart/form-data; boundary=b").body(form).send().await;
+    let stored: Value = upload.expect("an answer").json().await.expect("JSON");
+    let path = stored["data"]["file_path"].as_str().unwrap_or_else(|| panic!("{stored}"));
+    let info =
+        key(http.get(service.url(&format!("/api/v1/users/ann/files/info?file_path={path}")))).send().await;
+    let info: Value = info.expect("an answer").json().await.expect("JSON");
+    let address = info["data"]["download_url"].as_str().unwrap_or_else(|| panic!("{info}")).to_owned();
+    let file = http.get(&address).send().await.expect("an answer").text().await.expect("a text");
+    assert_eq!(file, "canary-content");
+    let event = json!({"id": "evt_1", "object": "event", "type": "customer.subscription.updated", "created": 1, "livemode": false,
+        "data": {"object": {"id": "sub_1", "object": "subscription", "customer": "cus_1", "description": "canary-text"}}});
+    let event = event.to_string();
+    let signature = Signer::header(&event, &[secret], kernel::Clock::System.now().seconds());
+    let told =
+        http.post(service.url("/api/v1/webhooks/stripe")).header("stripe-signature", &signature).body(event);
+    assert_eq!(told.send().await.expect("an answer").status(), 200);
+    let signed = address.split_once("signature=").map(|(_, signature)| signature.to_owned());
+    assert!(!signature.is_empty());
+    signed.expect("a signature")
+}
+
+async fn no_line_of_any_route_tells_a_secret(place: Place) {
+    let settings = [
+        ("LOG_LEVEL", "trace"),
+        ("RATE_LIMIT_ENABLED", "false"),
+        ("STRIPE_SECRET_KEY", "sk_test_canary"),
+        ("STRIPE_WEBHOOK_SECRET", "whsec_canary"),
+        // Nobody is there, so that what is said of failures is seen too.
+        ("STRIPE_API_BASE", "http://127.0.0.1:1"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1"),
+        ("OTEL_EXPORTER_OTLP_HEADERS", "authorization=canary"),
+    ];
+    let service = PROGRAM.start(&place, &settings).await;
+    let http = reqwest::Client::builder().no_proxy().build().expect("a client");
+    let token =
+        http.post(service.url("/auth/dev-token?user_id=ann&email=canary.mail@example.com")).send().await;
+    let token: Value = token.expect("an answer").json().await.expect("JSON");
+    let token = token["token"].as_str().expect("a token");
+    let user = json!({"name": "Canary Name"});
+    let made = http.post(service.url("/api/v1/users/ensure")).bearer_auth(token).json(&user).send().await;
+    assert_eq!(made.expect("an answer").status(), 200);
+    let signed = send_a_file_and_an_event(&http, &service, "whsec_canary").await;
+    ask_everything(&http, &service, token).await;
+    let ended = service.stop().await;
+    assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""));
+
+    let said = ended.stdout.to_ascii_lowercase();
+    let levels =
+        ["trace", "debug", "info", "warn"].map(|level| said.contains(&format!("\"level\":\"{level}\"")));
+    assert_eq!(levels[1..], [true; 3], "it spoke at every level");
+    let signature = token.rsplit('.').next().expect("three parts");
+    for secret in ["canary", SERVICE_KEY, JWT_SECRET, signature, &signed] {
+        let line = said.lines().find(|line| line.contains(&secret.to_ascii_lowercase()));
+        assert_eq!(line, None, "{secret} is in the log");
     }
 }

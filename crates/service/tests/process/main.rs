@@ -29,12 +29,14 @@ mod caller;
 mod cluster;
 mod commands;
 mod connections;
+mod deploy;
 mod files;
 mod limits;
 mod live;
 mod load;
 mod logs;
 mod lossy;
+mod metrics;
 mod payments;
 mod plans;
 mod prices;
@@ -42,9 +44,12 @@ mod race;
 mod rate_limits;
 mod refusals;
 mod restart;
+mod routes;
+mod schemathesis;
 mod stop;
 mod streams;
 mod tamper;
+mod traces;
 mod watch;
 
 /// Fails with what `verify-ledger` found, if it found anything.

@@ -15,13 +15,15 @@ mod snapshot;
 pub mod watch;
 
 use super::model::Account;
+use super::reseal::Seam;
 use super::rows::{Sealed, account_columns};
 use crate::boot::BootError;
-use crate::db::{DbError, Location};
+use crate::db::{DbError, FromRow, Location, Row};
 use kernel::{Credits, ExternalId};
 use replay::replay;
 use serde::Serialize;
 use snapshot::Snapshot;
+use std::collections::BTreeMap;
 use std::fmt;
 use utoipa::ToSchema;
 
@@ -48,6 +50,8 @@ pub struct Report {
     pub entries: u64,
     /// The sum of all balances: what users were given less what they spent.
     pub balance: Credits,
+    /// How many accounts were sealed anew because their users were erased.
+    pub resealed: u64,
     /// The first row that does not fit, if any.
     pub first_bad: Option<Fault>,
 }
@@ -76,11 +80,15 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { accounts, entries, balance, first_bad } = self;
+        let Self { accounts, entries, balance, resealed, first_bad } = self;
         match first_bad {
             None => write!(
                 f,
-                "The ledger is sound: {accounts} accounts, {entries} entries, {balance} credits in all."
+                "The ledger is sound: {accounts} accounts, {entries} entries, {balance} credits in all{}.",
+                match resealed {
+                    0 => String::new(),
+                    _ => format!("; {resealed} accounts resealed by erasure"),
+                }
             ),
             Some(Fault { table, row, rule }) => {
                 write!(
@@ -131,11 +139,15 @@ async fn run(location: &Location, user: Option<&ExternalId>, report: &mut Report
         };
         let sql = concat!("SELECT ", account_columns!(), " FROM credit_accounts WHERE user_id = $1");
         return match accounts(snapshot, sql, &[*id]).await?.pop() {
-            Some(account) => replay(snapshot, account, report).await,
+            Some(account) => {
+                let seams = seams(snapshot).await?;
+                replay(snapshot, account, seams.get(id), report).await
+            }
             None => fault("credit_accounts", id, "a user has no account"),
         };
     }
     orphans(snapshot).await?;
+    let seams = seams(snapshot).await?;
     let mut after = i64::MIN;
     loop {
         let sql = concat!(
@@ -147,10 +159,25 @@ async fn run(location: &Location, user: Option<&ExternalId>, report: &mut Report
         let Some(last) = listed.last() else { break };
         after = last.row.user.0;
         for account in listed {
-            replay(snapshot, account, report).await?;
+            let seam = seams.get(&account.row.user.0);
+            replay(snapshot, account, seam, report).await?;
         }
     }
     snapshot.check_pages()
+}
+
+/// Where the chains of erased users' accounts were sealed anew.
+async fn seams(snapshot: &mut Snapshot) -> Result<BTreeMap<i64, Seam>, Halt> {
+    struct Stored(i64, Seam);
+    impl FromRow for Stored {
+        fn from_row(row: &Row<'_>) -> Result<Self, DbError> {
+            let seam = Seam { entries: row.int(1)?, old_head: row.hash(2)?, new_head: row.hash(3)? };
+            Ok(Self(row.int(0)?, seam))
+        }
+    }
+    let sql = "SELECT user_id, entries, old_head, new_head FROM erasures WHERE entries > 0";
+    let stored = snapshot.query::<Stored>("erasures", "seams", sql, &[]).await?;
+    Ok(stored.into_iter().map(|Stored(user, seam)| (user, seam)).collect())
 }
 
 /// Reads accounts; one that cannot be read is a fault, and named.

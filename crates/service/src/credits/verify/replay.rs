@@ -8,6 +8,7 @@ use super::{Halt, Report, fault};
 use crate::credits::chain;
 use crate::credits::context::Context;
 use crate::credits::model::{Account, Entry, EntryKind, Grant};
+use crate::credits::reseal::Seam;
 use crate::credits::rows::{Sealed, entry_columns};
 use crate::db::{DbError, FromRow, Row};
 use kernel::{Credits, Timestamp, UserRowId};
@@ -37,6 +38,8 @@ pub(super) struct Replay {
     rolled: BTreeMap<i64, i64>,
     /// How much of each grant was taken back.
     pub(super) reversed: BTreeMap<i64, i64>,
+    /// Where the chain was sealed anew, if its user is erased.
+    seam: Option<Seam>,
 }
 
 /// An entry that charged a hold.
@@ -67,6 +70,7 @@ const ENTRIES: Numbered = Numbered {
 pub(super) async fn replay(
     snapshot: &mut Snapshot,
     stored: Sealed<Account>,
+    seam: Option<&Seam>,
     report: &mut Report,
 ) -> Result<(), Halt> {
     let account = &stored.row;
@@ -85,6 +89,7 @@ pub(super) async fn replay(
         captures: BTreeMap::new(),
         rolled: BTreeMap::new(),
         reversed: BTreeMap::new(),
+        seam: seam.copied(),
     };
     loop {
         let values = [account.user.0, replay.seq, ENTRIES_AT_ONCE];
@@ -103,6 +108,7 @@ pub(super) async fn replay(
     let held = compare_holds(snapshot, &replay, account).await?;
     compare_expiries(snapshot, &replay, &held).await?;
     report.accounts += 1;
+    report.resealed += u64::from(seam.is_some());
     report.balance = report.balance.checked_add(account.balance).unwrap_or(report.balance);
     Ok(())
 }
@@ -136,11 +142,20 @@ impl Replay {
         if entry.seq != self.seq + 1 {
             return bad("the entry before it is missing");
         }
-        if entry.prev_hash != self.head {
+        // Behind the seam the old chain goes on, until it is sealed anew too.
+        let seam = self.seam.filter(|seam| seam.entries == self.seq);
+        if entry.prev_hash != self.head && seam.is_none_or(|seam| entry.prev_hash != seam.old_head) {
             return bad("prev_hash is not the hash of the entry before it");
         }
         if entry.hash != chain::hash(entry) {
             return bad("hash is not the hash of the row");
+        }
+        if self.seam.is_some_and(|seam| seam.entries == entry.seq && seam.new_head != entry.hash) {
+            return fault(
+                "erasures",
+                format!("of user {}", self.user),
+                "new_head is not the hash of that entry",
+            );
         }
         if entry.kind.counter_account() != stored.counter_account {
             return bad("counter_account is not that of its type");
@@ -315,6 +330,9 @@ impl Replay {
     fn compare(&self, stored: &Sealed<Account>) -> Result<(), Halt> {
         let account = &stored.row;
         let bad = |rule: &str| fault("credit_accounts", format!("of user {}", account.user), rule);
+        if self.seam.is_some_and(|seam| seam.entries > self.seq) {
+            return bad("it has fewer entries than were sealed anew");
+        }
         let left: i64 = self.grants.values().map(|grant| grant.remaining.micro()).sum();
         if account.seq != self.seq {
             return bad("seq is not the number of its entries");

@@ -41,6 +41,9 @@ pub struct VerificationView {
     entries: u64,
     /// The sum of all balances; the largest amount there is where the sum is larger.
     balance: Credits,
+    /// How many accounts were sealed anew, without texts, because their users were erased.
+    #[schema(minimum = 0, maximum = 9_007_199_254_740_991_i64)]
+    resealed: u64,
     /// The first row that does not fit.
     first_bad: Option<Fault>,
     /// When it began.
@@ -52,8 +55,8 @@ pub struct VerificationView {
 impl VerificationView {
     fn new(report: Report, started_at: Timestamp, finished_at: Timestamp) -> Self {
         let sound = report.is_sound();
-        let Report { accounts, entries, balance, first_bad } = report;
-        Self { sound, accounts, entries, balance, first_bad, started_at, finished_at }
+        let Report { accounts, entries, balance, resealed, first_bad } = report;
+        Self { sound, accounts, entries, balance, resealed, first_bad, started_at, finished_at }
     }
 }
 

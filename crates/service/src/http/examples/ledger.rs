@@ -134,5 +134,5 @@ fn explanation() -> Value {
 
 fn verification() -> Value {
     json!({"running_since": null, "last": {"sound": true, "accounts": 1, "entries": 11, "balance": 964.75,
-        "first_bad": null, "started_at": NOW, "finished_at": NOW}})
+        "resealed": 0, "first_bad": null, "started_at": NOW, "finished_at": NOW}})
 }

@@ -52,9 +52,9 @@ pub fn writes(changes: &Changes) -> Vec<Write<'_>> {
         writes.push(
             Write::rows(
                 "UPDATE users u SET email = t.email, email_folded = t.email_folded, name = t.name, \
-                 updated_at = t.updated_at, deleted_at = t.deleted_at FROM UNNEST($1::bigint[], $2::bigint[], \
-                 $3::text[], $4::text[], $5::text[], $6::bigint[], $7::bigint[]) \
-                 AS t(id, read_at, email, email_folded, name, updated_at, deleted_at) \
+                 updated_at = t.updated_at, deleted_at = t.deleted_at, name_folded = t.name_folded FROM UNNEST($1::bigint[], $2::bigint[], \
+                 $3::text[], $4::text[], $5::text[], $6::bigint[], $7::bigint[], $8::text[]) \
+                 AS t(id, read_at, email, email_folded, name, updated_at, deleted_at, name_folded) \
                  WHERE u.id = t.id AND u.updated_at = t.read_at",
                 changes.users.len(),
             )
@@ -64,7 +64,8 @@ pub fn writes(changes: &Changes) -> Vec<Write<'_>> {
             .column(users().map(|(_, user)| folded(user)))
             .column(users().map(|(_, user)| user.name.as_deref()))
             .column(users().map(|(_, user)| user.updated_at.micros()))
-            .column(users().map(|(_, user)| user.deleted_at.map(Timestamp::micros))),
+            .column(users().map(|(_, user)| user.deleted_at.map(Timestamp::micros)))
+            .column(users().map(|(_, user)| user.name.as_ref().map(|name| name.to_lowercase()))),
         );
     }
     if !changes.new_users.is_empty() {
@@ -72,8 +73,9 @@ pub fn writes(changes: &Changes) -> Vec<Write<'_>> {
         writes.push(
             Write::rows(
                 "INSERT INTO users (id, auth0_id, email, email_folded, name, plan, subscription_status, \
-                 created_at, updated_at, deleted_at) SELECT * FROM UNNEST($1::bigint[], $2::text[], $3::text[], \
-                 $4::text[], $5::text[], $6::text[], $7::text[], $8::bigint[], $9::bigint[], $10::bigint[])",
+                 created_at, updated_at, deleted_at, name_folded) SELECT * FROM UNNEST($1::bigint[], $2::text[], \
+                 $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::bigint[], $9::bigint[], \
+                 $10::bigint[], $11::text[])",
                 changes.new_users.len(),
             )
             .column(users().map(|user| user.id.0))
@@ -85,7 +87,8 @@ pub fn writes(changes: &Changes) -> Vec<Write<'_>> {
             .column(users().map(|user| user.subscription_status.as_str()))
             .column(users().map(|user| user.created_at.micros()))
             .column(users().map(|user| user.updated_at.micros()))
-            .column(users().map(|user| user.deleted_at.map(Timestamp::micros))),
+            .column(users().map(|user| user.deleted_at.map(Timestamp::micros)))
+            .column(users().map(|user| user.name.as_ref().map(|name| name.to_lowercase()))),
         );
     }
     writes

@@ -48,8 +48,8 @@ pub fn load(connection: &Connection, needs: &Needs, directory: &mut Directory) -
 pub fn write(connection: &Connection, changes: &Changes) -> Result<(), DbError> {
     for (read, user) in changes.users.values() {
         let mut update = connection.prepare_cached(
-            "UPDATE users SET email = ?2, email_folded = ?3, name = ?4, updated_at = ?5, deleted_at = ?6 \
-             WHERE id = ?1 AND updated_at = ?7",
+            "UPDATE users SET email = ?2, email_folded = ?3, name = ?4, updated_at = ?5, deleted_at = ?6, \
+             name_folded = ?8 WHERE id = ?1 AND updated_at = ?7",
         )?;
         let written = update.execute(params![
             user.id.0,
@@ -59,13 +59,14 @@ pub fn write(connection: &Connection, changes: &Changes) -> Result<(), DbError> 
             user.updated_at.micros(),
             user.deleted_at.map(Timestamp::micros),
             read.micros(),
+            user.name.as_ref().map(|name| name.to_lowercase()),
         ])?;
         exactly_one(written, "users")?;
     }
     for user in &changes.new_users {
         let mut insert = connection.prepare_cached(
             "INSERT INTO users (id, auth0_id, email, email_folded, name, plan, subscription_status, \
-             created_at, updated_at, deleted_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+             created_at, updated_at, deleted_at, name_folded) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
         )?;
         insert.execute(params![
             user.id.0,
@@ -78,6 +79,7 @@ pub fn write(connection: &Connection, changes: &Changes) -> Result<(), DbError> 
             user.created_at.micros(),
             user.updated_at.micros(),
             user.deleted_at.map(Timestamp::micros),
+            user.name.as_ref().map(|name| name.to_lowercase()),
         ])?;
     }
     Ok(())
