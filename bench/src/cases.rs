@@ -41,6 +41,8 @@ pub enum Case {
     LastMessages,
     /// The no-op with RS256 tokens: of 1000 users in turn, remembered; and each used for the first time.
     Tokens,
+    /// The no-op with limits of rates that nobody reaches, beside the no-op without.
+    RateLimited,
     /// Uploading and downloading large and small files, beside `dd` and nginx.
     Files,
 }
@@ -69,6 +71,7 @@ impl Case {
     pub fn name(self) -> &'static str {
         match self {
             Self::Noop => "noop",
+            Self::RateLimited => "rate_limited",
             Self::Balance => "balance",
             Self::ConsumeOne => "consume_one",
             Self::ConsumeMany => "consume_many",
@@ -98,9 +101,13 @@ impl Case {
             Self::UsageRecord => Books::Usage(1),
             Self::UsageBatch => Books::Usage(batch_records),
             Self::MessageAppend => Books::Messages,
-            Self::Noop | Self::Tokens | Self::Balance | Self::Stats | Self::LastMessages | Self::Files => {
-                Books::None
-            }
+            Self::Noop
+            | Self::RateLimited
+            | Self::Tokens
+            | Self::Balance
+            | Self::Stats
+            | Self::LastMessages
+            | Self::Files => Books::None,
         }
     }
 }

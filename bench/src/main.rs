@@ -2,7 +2,8 @@
 //!
 //! Reading order: `suite` (what is measured, in which order), `cases` (the requests), `wrk` and
 //! `open_loop` and `pairs` (the ways of driving), `books` (what must hold afterwards), `bare` (the engine
-//! without the service), `files` (megabytes in and out), `tokens` (an issuer of tokens), `replay` (real input, exact totals), `report` (the table and the targets).
+//! without the service), `files` (megabytes in and out), `tokens` (an issuer of tokens), `limiter` (memory for a
+//! million buckets), `replay` (real input, exact totals), `report` (the table and the targets).
 //! Nothing here touches a database or a server that it did not start itself.
 
 mod api;
@@ -13,6 +14,7 @@ mod cases;
 mod engine;
 mod exact;
 mod files;
+mod limiter;
 mod machine;
 mod open_loop;
 mod pairs;
@@ -48,6 +50,8 @@ struct Cli {
 enum Task {
     /// Measure every case on the chosen engines and print one table.
     Run(suite::Options),
+    /// Count requests of a million callers in the limiter of rates, and say what that costs.
+    Limiter(limiter::Options),
     /// Send 19 366 real calls through the service and compare the totals to the last digit.
     Replay(replay::Options),
 }
@@ -81,6 +85,7 @@ async fn interruptible(task: Task) -> Fallible<bool> {
     let work = async {
         match task {
             Task::Run(options) => suite::run(options).await,
+            Task::Limiter(options) => limiter::run(&options),
             Task::Replay(options) => replay::run(options).await,
         }
     };

@@ -227,6 +227,7 @@ impl<'a> Session<'a> {
             Case::MessageAppend => self.message_append(findings).await,
             Case::LastMessages => self.last_messages(findings).await,
             Case::Tokens => self.tokens(findings).await,
+            Case::RateLimited => self.rate_limited(findings).await,
             Case::Files => {
                 let moved = files::measure(self.engine().name(), &self.server, &self.users).await?;
                 findings.transfers.extend(moved);
@@ -269,6 +270,36 @@ impl<'a> Session<'a> {
             row.books = Some(closing);
         }
         Ok(row)
+    }
+
+    /// The no-op on a second server that limits rates, beside the no-op on this one, which does not.
+    async fn rate_limited(&self, findings: &mut Findings) -> Fallible<()> {
+        let storage = self.bed.storage("rate_limited_on").await?;
+        let limits = [
+            ("RATE_LIMIT_ENABLED", "true".to_owned()),
+            ("RATE_LIMIT_WINDOW", "1".to_owned()),
+            ("RATE_LIMIT_REQUESTS", "1000000".to_owned()),
+            ("RATE_LIMIT_WRITE_REQUESTS", "1000000".to_owned()),
+        ];
+        let program = self.options.program.canonicalize()?;
+        let mut server = Server::start(program, storage, &limits).await?;
+        let api = Api::new(&server)?;
+        let users = users::make(&api, "limited", self.users.len(), &server.jwt_secret, "1").await?;
+        let requests = cases::noop(server.address, &users);
+        let load = Load::prepare(&server.storage.folder, "noop", &requests)?;
+        for &connections in &self.options.connections {
+            let seconds = self.options.seconds;
+            let free = self.noop.drive(self.server.address, connections, seconds).await?;
+            let cpu = (server.cpu_micros()?, self.bed.database_cpu_micros()?);
+            let limited = load.drive(server.address, connections, seconds).await?;
+            let mut row = self.reading_of(&server, "rate_limited", connections, &limited, cpu)?;
+            row.noop_per_second = Some(free.per_second());
+            row.ratio = Some(limited.per_second() / free.per_second());
+            report::progress(&row);
+            findings.note(row);
+        }
+        server.stop()?;
+        self.bed.discard("rate_limited_on").await
     }
 
     /// Holds and their captures, beside pairs of no-ops driven in the same way.
@@ -352,7 +383,18 @@ impl<'a> Session<'a> {
         driven: &Driven,
         before: (u64, Option<u64>),
     ) -> Fallible<Row> {
-        let after = self.cpu()?;
+        self.reading_of(&self.server, name, connections, driven, before)
+    }
+
+    fn reading_of(
+        &self,
+        server: &Server,
+        name: &str,
+        connections: usize,
+        driven: &Driven,
+        before: (u64, Option<u64>),
+    ) -> Fallible<Row> {
+        let after = (server.cpu_micros()?, self.bed.database_cpu_micros()?);
         let each = |micros: u64| micros as f64 / driven.requests.max(1) as f64;
         let mib = |kib: u64| kib as f64 / 1024.0;
         Ok(Row {
@@ -367,9 +409,9 @@ impl<'a> Session<'a> {
             socket_errors: driven.socket_errors(),
             cpu_us: each(after.0 - before.0),
             database_cpu_us: after.1.zip(before.1).map(|(after, before)| each(after.saturating_sub(before))),
-            idle_mib: mib(self.server.idle_kib),
-            rss_mib: mib(self.server.memory_kib("VmRSS")?),
-            peak_mib: mib(self.server.memory_kib("VmHWM")?),
+            idle_mib: mib(server.idle_kib),
+            rss_mib: mib(server.memory_kib("VmRSS")?),
+            peak_mib: mib(server.memory_kib("VmHWM")?),
             noop_per_second: None,
             ratio: None,
             records_per_second: None,

@@ -35,6 +35,10 @@ impl<'a> Judge<'a> {
         if let Some(row) = self.busiest("balance") {
             targets.extend(row.ratio.map(|ratio| self.at_least(row, "balance over no-op", ratio, 0.85)));
         }
+        if let Some(row) = self.busiest("rate_limited") {
+            let aim = "no-op with limits of rates over without";
+            targets.extend(row.ratio.map(|ratio| self.at_least(row, aim, ratio, 0.95)));
+        }
         for case in ["consume_many", "consume_one"] {
             if let Some(row) = self.busiest(case) {
                 let aim = format!("{case} over no-op");

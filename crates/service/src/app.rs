@@ -13,6 +13,7 @@ use crate::keys::Keys;
 use crate::live::Live;
 use crate::plans::store::Versions;
 use crate::prices::Prices;
+use crate::rate_limits::RateLimiter;
 use crate::sessions::store::SessionRefs;
 use crate::telemetry::{Metrics, Traces};
 use crate::users::api::refused;
@@ -62,6 +63,10 @@ pub struct App {
     pub event_turns: Arc<Semaphore>,
     /// Who may come in.
     pub auth: Authenticator,
+    /// How often callers may ask.
+    pub rate_limiter: RateLimiter,
+    /// Places for requests that are under way.
+    pub request_room: Semaphore,
     /// The keys of programs.
     pub keys: Keys,
     /// The memory for large bodies, in KiB.

@@ -21,6 +21,7 @@ use crate::measure;
 use crate::payments::top_up;
 use crate::plans;
 use crate::prices::Prices;
+use crate::rate_limits::RateLimiter;
 use crate::sessions::store::session_refs;
 use crate::stripe;
 use crate::telemetry::{Metrics, Traces};
@@ -38,6 +39,11 @@ use tokio::sync::Semaphore;
 
 /// How many events of Stripe are taken in at once as they come; the others are left to the job.
 const EVENT_TURNS: usize = 16;
+
+/// Open files that are kept for other things than connections: the database, spools, logs.
+const FILES_KEPT: usize = 256;
+/// The fewest connections, however few files may be open.
+const CONNECTIONS_MIN: usize = 16;
 
 /// Why the service does not start: one sentence that names the setting.
 #[derive(Debug, thiserror::Error)]
@@ -60,6 +66,9 @@ pub enum BootError {
     /// Stripe cannot be asked.
     #[error("{0}")]
     Stripe(String),
+    /// Redis cannot be asked.
+    #[error("REDIS_URL: {0}")]
+    Redis(redis::RedisError),
     /// Authentication cannot work.
     #[error("{0}")]
     Auth(#[from] crate::auth::AuthConfigError),
@@ -131,6 +140,7 @@ pub async fn build(config: Config, clock: Clock, metrics: Option<Metrics>) -> Re
     let app = Arc::new(App {
         auth: Authenticator::new(AuthConfig::of(&config)?, clock.clone())?.with_issued(keys.clone(), tokens),
         keys,
+        rate_limiter: RateLimiter::start(&config, &clock).await.map_err(BootError::Redis)?,
         balances: Balances::start(&db, &memory),
         verifications: Verifications::default(),
         identities: Identities::open(&db).await?,
@@ -140,6 +150,7 @@ pub async fn build(config: Config, clock: Clock, metrics: Option<Metrics>) -> Re
         stripe: stripe(&config, &clock)?,
         export_turns: Arc::new(Semaphore::new(EXPORTS_MAX)),
         event_turns: Arc::new(Semaphore::new(EVENT_TURNS)),
+        request_room: Semaphore::new(config.max_concurrent_requests),
         body_room: Arc::new(body_room(&config)),
         operations: Operations::of(&document),
         started_at: clock.now(),
@@ -198,6 +209,23 @@ fn body_room(config: &Config) -> Semaphore {
     Semaphore::new(bytes.div_ceil(1024))
 }
 
+/// What connections may take. A process that may not open enough files takes fewer.
+fn limits(config: &Config) -> server::Limits {
+    let wanted = config.max_connections;
+    let files = rlimit::increase_nofile_limit(u64::MAX)
+        .map_or(usize::MAX, |files| usize::try_from(files).unwrap_or(usize::MAX));
+    let connections = wanted.min(files.saturating_sub(FILES_KEPT)).max(CONNECTIONS_MIN);
+    if connections < wanted {
+        tracing::warn!(connections, files, "MAX_CONNECTIONS is more than the limit of open files allows");
+    }
+    server::Limits {
+        connections,
+        header: server::HEADER_TIMEOUT.min(config.request_timeout),
+        untaken: config.request_timeout,
+        grace: config.shutdown_grace,
+    }
+}
+
 /// Listens where the settings say.
 ///
 /// # Errors
@@ -234,7 +262,7 @@ impl Service {
             draining.live.close();
         };
         let grace = app.config.shutdown_grace;
-        if !server::serve(listener, router, stop, grace).await {
+        if !server::serve(listener, router, stop, limits(&app.config)).await {
             tracing::warn!("some connections did not end within SHUTDOWN_GRACE_SECONDS and were closed");
         }
         jobs.abort();

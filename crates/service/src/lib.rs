@@ -26,6 +26,7 @@ pub mod ops;
 pub mod payments;
 pub mod plans;
 pub mod prices;
+pub mod rate_limits;
 pub mod retention;
 pub mod sessions;
 pub mod stripe;

@@ -241,6 +241,38 @@ pub fn token_judged(outcome: &'static str) {
     metrics::counter!("token_verifications_total", "outcome" => outcome).increment(1);
 }
 
+/// A request was counted by the limiter of rates.
+pub fn rate_limit_decision(class: &'static str, allowed: bool, backend: &'static str) {
+    let outcome = if allowed { "allowed" } else { "refused" };
+    metrics::counter!("rate_limit_decisions_total", "class" => class, "outcome" => outcome, "backend" => backend)
+        .increment(1);
+}
+
+/// Redis failed to count a request.
+pub fn rate_limit_redis_error() {
+    metrics::counter!("rate_limit_redis_errors_total").increment(1);
+}
+
+/// How many buckets of the limiter are in debt.
+pub fn rate_limit_keys(keys: usize) {
+    metrics::gauge!("rate_limit_keys").set(keys as f64);
+}
+
+/// Connections were opened or closed.
+pub fn connections(change: i32) {
+    metrics::gauge!("http_connections").increment(f64::from(change));
+}
+
+/// Every connection that there may be is open; the next one waits.
+pub fn connections_full() {
+    metrics::counter!("http_connections_full_total").increment(1);
+}
+
+/// A request was refused because too many are under way.
+pub fn request_shed() {
+    metrics::counter!("http_requests_shed_total").increment(1);
+}
+
 /// A service key was shown, and this became of it.
 pub fn service_key_use(outcome: &'static str) {
     metrics::counter!("service_key_uses_total", "outcome" => outcome).increment(1);
@@ -290,6 +322,18 @@ fn describe_requests() {
         Unit::Bytes,
         "Bytes of the bodies of answers whose length is known; streams are not."
     );
+    describe_gauge!("http_connections", "Connections that are open.");
+    describe_counter!(
+        "http_connections_full_total",
+        "How often a connection had to wait for MAX_CONNECTIONS."
+    );
+    describe_counter!("http_requests_shed_total", "Requests answered 503 for MAX_CONCURRENT_REQUESTS.");
+    describe_counter!(
+        "rate_limit_decisions_total",
+        "Requests counted by the rate limiter, by bucket, outcome and where they were counted."
+    );
+    describe_counter!("rate_limit_redis_errors_total", "Requests that Redis failed to count within 50 ms.");
+    describe_gauge!("rate_limit_keys", "Rate limit buckets in this process's memory that are in debt.");
     describe_counter!("service_key_uses_total", "Service keys shown, by what became of it.");
     describe_counter!("user_tokens_issued_total", "Short-lived tokens issued for users.");
     describe_gauge!("live_streams", "Event streams that are open.");

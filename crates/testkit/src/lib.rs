@@ -14,6 +14,7 @@ pub mod oidc;
 pub mod postgres;
 pub mod process;
 pub mod proxy;
+pub mod redis;
 pub mod s3;
 pub mod schema;
 pub mod stripe;

@@ -140,6 +140,7 @@ impl FromRequestParts<Arc<App>> for Caller {
             }
         }
         let _ = facts.principal.set(principal.kind());
+        app.rate_limiter.authenticated(&facts, &principal).await?;
         let caller = Self { principal, facts };
         caller.token_is_good_for(app, parts)?;
         audit::around::arm(app, parts, &caller).await?;

@@ -14,6 +14,7 @@ mod payments;
 mod plans;
 mod prices;
 mod privacy;
+mod rate_limits;
 mod rules;
 mod source;
 mod traces;
@@ -28,6 +29,7 @@ pub use payments::{PaymentSettings, Stripe};
 pub use plans::{CENTS_MAX, Catalogue, PLANS_MAX, PRICE_MIN_CENTS};
 pub use prices::{Markups, PriceSettings, UnknownModel};
 pub use privacy::{Contents, Retention};
+pub use rate_limits::RateLimitSettings;
 pub use source::{ConfigError, Origin, Setting};
 pub use traces::TraceSettings;
 pub use value::is_authority;
@@ -96,6 +98,10 @@ pub struct Config {
     pub allow_self_recharge: bool,
     /// `TRUSTED_PROXIES`; none means that nobody's word on the client's address is taken.
     pub trusted_proxies: TrustedProxies,
+    /// How often callers may ask: `RATE_LIMIT_*`; nothing where rates are not limited.
+    pub rate_limits: Option<RateLimitSettings>,
+    /// `REDIS_URL`, when set.
+    pub redis_url: Option<Secret>,
     /// `CORS_ORIGINS`, or their default in this environment.
     pub cors_origins: CorsOrigins,
     /// `CORS_ALLOW_CREDENTIALS`; never together with [`CorsOrigins::Any`].
@@ -126,6 +132,10 @@ pub struct Config {
     pub json_body_limit_bytes: usize,
     /// `BATCH_BODY_LIMIT_BYTES`.
     pub batch_body_limit_bytes: usize,
+    /// `MAX_CONCURRENT_REQUESTS`.
+    pub max_concurrent_requests: usize,
+    /// `MAX_CONNECTIONS`.
+    pub max_connections: usize,
     /// `REQUEST_TIMEOUT_SECONDS`.
     pub request_timeout: Duration,
     /// `UPLOAD_TIMEOUT_SECONDS`.
@@ -242,6 +252,8 @@ impl Config {
             trusted_proxies: reader
                 .optional("TRUSTED_PROXIES", value::TRUSTED_PROXIES_RULE, TrustedProxies::parse)?
                 .unwrap_or_default(),
+            rate_limits: rate_limits::settings(reader, environment)?,
+            redis_url: rate_limits::redis_url(reader)?,
             cors_origins,
             cors_allow_credentials: reader.flag_or("CORS_ALLOW_CREDENTIALS", named_origins)?,
             welcome_credits: reader.parse("WELCOME_CREDITS", value::CREDITS_RULE, value::credits)?,
@@ -257,6 +269,8 @@ impl Config {
             retention: privacy::retention(reader)?,
             json_body_limit_bytes: reader.number("JSON_BODY_LIMIT_BYTES", 1024..=104_857_600)?,
             batch_body_limit_bytes: reader.number("BATCH_BODY_LIMIT_BYTES", 1024..=1_073_741_824)?,
+            max_concurrent_requests: reader.number("MAX_CONCURRENT_REQUESTS", 1..=100_000)?,
+            max_connections: reader.number("MAX_CONNECTIONS", 16..=1_000_000)?,
             request_timeout: Duration::from_secs(reader.number("REQUEST_TIMEOUT_SECONDS", 1..=3600)?),
             upload_timeout: Duration::from_secs(reader.number("UPLOAD_TIMEOUT_SECONDS", 1..=3600)?),
             shutdown_delay: Duration::from_secs(reader.number("SHUTDOWN_DELAY_SECONDS", 0..=600)?),

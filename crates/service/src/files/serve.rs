@@ -161,6 +161,8 @@ fn describe(headers: &mut HeaderMap, file: &StoredFile, etag: &str) {
     headers.insert(CONTENT_DISPOSITION, text(&name::disposition(&file.file_name)));
     headers.insert(ETAG, text(etag));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("private"));
+    // Pages of other origins show what users uploaded; whoever has the address may.
+    headers.insert("cross-origin-resource-policy", HeaderValue::from_static("cross-origin"));
     headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static("sandbox; default-src 'none'"));
 }
 

@@ -1,13 +1,15 @@
 //! What happens around every request, in one place.
 //!
-//! Request id → header limit → the route, within the time limit and with panics caught → the error
-//! body where there is an error → common headers → one log line and the metrics.
+//! Request id → limits of the header → a place among the requests under way → the limits of rates → the
+//! route, within the time limit and with panics caught → the error body where there is an error → common
+//! headers → one log line and the metrics.
 
 use crate::app::App;
 use crate::http::client_ip::Peer;
 use crate::http::{ApiError, RequestFacts};
-use crate::measure;
+use crate::rate_limits::Class;
 use crate::telemetry::traces::RequestSpan;
+use crate::{measure, rate_limits};
 use axum::body::{Body, HttpBody as _};
 use axum::extract::{MatchedPath, State};
 use axum::http::header::{ACCEPT, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
@@ -23,6 +25,9 @@ use std::time::{Duration, Instant};
 
 /// The most bytes that all header names and values of a request may have.
 pub const HEADER_MAX_BYTES: usize = 16 * 1024;
+
+/// The longest address of a request, in bytes.
+pub const URI_MAX_BYTES: usize = 8 * 1024;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
@@ -47,15 +52,18 @@ pub async fn run(State(app): State<Arc<App>>, mut request: Request<Body>, next: 
     let started = Instant::now();
     let _in_flight = measure::asked(request.body().size_hint().exact().unwrap_or(0));
     let peer = request.extensions().get::<Peer>().copied();
-    let facts = RequestFacts::of(request.headers(), peer, &app.config.trusted_proxies);
-    let span = app.traces.as_ref().map(|traces| {
-        let route = request.extensions().get::<MatchedPath>().map_or(NO_ROUTE, MatchedPath::as_str);
-        traces.begin(measure::verb(request.method()), route, facts.parent.as_ref())
-    });
+    let route = request.extensions().get::<MatchedPath>().cloned();
+    let template = route.as_ref().map_or(NO_ROUTE, MatchedPath::as_str);
+    let class = app.operations.class(request.method(), template);
+    let facts = RequestFacts::of(request.headers(), peer, &app.config.trusted_proxies, class);
+    let span = app
+        .traces
+        .as_ref()
+        .map(|traces| traces.begin(measure::verb(request.method()), template, facts.parent.as_ref()));
     let asked = Asked {
         method: request.method().clone(),
         path: request.uri().path().to_owned(),
-        route: request.extensions().get::<MatchedPath>().cloned(),
+        route,
         wants_problem: wants_problem(request.headers()),
         trace_id: span
             .as_ref()
@@ -66,8 +74,11 @@ pub async fn run(State(app): State<Arc<App>>, mut request: Request<Body>, next: 
     };
     request.extensions_mut().insert(facts);
 
-    let mut response = if header_bytes(&request) > HEADER_MAX_BYTES {
-        error_response(&app, &asked, ApiError::of_status(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE))
+    let sizes = (uri_bytes(&request), header_bytes(&request));
+    // Held until the answer begins, so that an event stream takes no place for as long as it lives.
+    let place = app.request_room.try_acquire().ok();
+    let mut response = if let Err(refusal) = admit(&app, sizes, &asked, place.is_some()).await {
+        error_response(&app, &asked, refusal)
     } else {
         let route = match &span {
             Some(span) => Either::Left(span.trace().scope(next.run(request))),
@@ -80,11 +91,16 @@ pub async fn run(State(app): State<Arc<App>>, mut request: Request<Body>, next: 
             Err(_) => error_response(&app, &asked, ApiError::of_status(StatusCode::REQUEST_TIMEOUT)),
         }
     };
+    if response.status() == StatusCode::UNAUTHORIZED {
+        app.rate_limiter.failed(&asked.facts).await;
+    }
     let headers = response.headers_mut();
+    if let Some(decision) = asked.facts.rate.get() {
+        rate_limits::headers::write(headers, decision, app.clock.now());
+    }
     if let Ok(id) = HeaderValue::from_str(&asked.facts.id) {
         headers.insert(REQUEST_ID, id);
     }
-    headers.insert("x-content-type-options", HeaderValue::from_static("nosniff"));
     headers.entry("cache-control").or_insert(HeaderValue::from_static("no-store"));
 
     let took = started.elapsed();
@@ -113,6 +129,22 @@ pub async fn run(State(app): State<Arc<App>>, mut request: Request<Body>, next: 
     response
 }
 
+/// What is refused before anybody looks at what it asks for.
+async fn admit(app: &App, (uri, header): (usize, usize), asked: &Asked, place: bool) -> Result<(), ApiError> {
+    if uri > URI_MAX_BYTES {
+        return Err(ApiError::of_status(StatusCode::URI_TOO_LONG));
+    }
+    if header > HEADER_MAX_BYTES {
+        return Err(ApiError::of_status(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE));
+    }
+    if !place && asked.facts.class != Class::Exempt {
+        measure::request_shed();
+        let inside = "MAX_CONCURRENT_REQUESTS are under way";
+        return Err(ApiError::unavailable("The service is busy; try again", inside));
+    }
+    app.rate_limiter.before(&asked.facts).await
+}
+
 /// How long a request may take: what carries a file has longer.
 fn time_limit(app: &App, asked: &Asked) -> Duration {
     let uploads =
@@ -127,9 +159,12 @@ fn time_limit(app: &App, asked: &Asked) -> Duration {
 
 /// The size of the request line's address and the headers.
 fn header_bytes(request: &Request<Body>) -> usize {
-    let address = request.uri().path_and_query().map_or(0, |address| address.as_str().len());
     let headers = request.headers().iter();
-    address + headers.map(|(name, value)| name.as_str().len() + value.len() + 4).sum::<usize>()
+    uri_bytes(request) + headers.map(|(name, value)| name.as_str().len() + value.len() + 4).sum::<usize>()
+}
+
+fn uri_bytes(request: &Request<Body>) -> usize {
+    request.uri().path_and_query().map_or(0, |address| address.as_str().len())
 }
 
 fn wants_problem(headers: &HeaderMap) -> bool {

@@ -6,6 +6,7 @@
 use crate::app::App;
 use crate::http::page::LIMIT_MAX;
 use crate::http::{Invalid, examples};
+use crate::rate_limits::{Class, headers as rate_headers};
 use axum::Router;
 use axum::http::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE};
 use axum::http::{HeaderValue, Method};
@@ -188,11 +189,11 @@ fn bound_list(schema: &mut RefOr<Schema>) {
 const PAID: [&str; 5] = ["consume_credits", "create_charge", "create_charges", "create_hold", "tick_hold"];
 
 fn complete_operation(method: &Method, operation: &mut Operation) {
-    let public =
-        operation.security.as_ref().is_none_or(|all| all.iter().all(|one| *one == Default::default()));
+    let public = is_public(operation);
     let has_body = operation.request_body.is_some();
     let name = operation.operation_id.clone().unwrap_or_default();
     let switchable = matches!(name.as_str(), "create_dev_token" | "get_metrics");
+    let limited = Class::of(method, &name, public) != Class::Exempt;
     let paid = PAID.contains(&name.as_str());
     let watched = matches!(name.as_str(), "watch_session" | "watch_user");
     let bought = matches!(name.as_str(), "create_payment_intent" | "create_checkout" | "create_subscription");
@@ -250,14 +251,28 @@ fn complete_operation(method: &Method, operation: &mut Operation) {
             "It conflicts with what is there.",
         ),
         (413, has_body, "The body is larger than 1 MiB, a batch larger than 16 MiB."),
+        (414, true, "The address is longer than 8 KiB."),
         (415, has_body, "The body is not JSON."),
         (422, keyed, "The idempotency key was used before with a different request."),
         (402, bought, "The card was declined; `error_details.code` says why in Stripe's words."),
-        (429, bought, "The user has 100 payments open that began within a day."),
-        (429, watched, "The user has 20 event streams open; `Retry-After` says when to try again."),
+        (
+            429,
+            bought,
+            "The user has 100 payments open that began within a day, or sent too many requests (`Retry-After`).",
+        ),
+        (
+            429,
+            watched,
+            "The user has 20 event streams open, or sent too many requests; `Retry-After` says when to try again.",
+        ),
+        (429, limited, "Too many requests; `Retry-After` says when to try again."),
         (431, true, "The header is larger than 16 KiB."),
         (500, true, "A bug; the body says nothing of the inside."),
-        (503, true, "The database is down or too much is waiting; `Retry-After` says when to try again."),
+        (
+            503,
+            true,
+            "The database is down, too much is waiting, or too many requests are under way; `Retry-After` says when to try again.",
+        ),
     ];
     let responses = &mut operation.responses.responses;
     for (status, applies, about) in possible {
@@ -292,8 +307,16 @@ fn complete_operation(method: &Method, operation: &mut Operation) {
             "429" | "503" => header("Retry-After", "Seconds until trying again makes sense."),
             _ => {}
         }
+        if limited && (status.starts_with('2') || status == "429") {
+            rate_headers::ALL.iter().for_each(|(name, about)| header(name, about));
+        }
     }
     operation.extensions.get_or_insert_with(Extensions::default);
+}
+
+/// Whether nobody need prove who it is.
+pub(super) fn is_public(operation: &Operation) -> bool {
+    operation.security.as_ref().is_none_or(|all| all.iter().all(|one| *one == Default::default()))
 }
 
 fn header_parameter(name: &str, about: &str, max: usize) -> utoipa::openapi::path::Parameter {
@@ -319,6 +342,11 @@ fn error_response(about: &str) -> utoipa::openapi::Response {
         .content("application/json", content("Error"))
         .content("application/problem+json", content("Problem"))
         .build()
+}
+
+/// Whether a route is one of [`pages`].
+pub(super) fn is_page(route: &str) -> bool {
+    route == "/openapi.json" || ["/docs", "/redoc"].iter().any(|page| route.starts_with(page))
 }
 
 /// Redoc's own bundle, so that the page needs no network (MIT, see `assets/README.md`).

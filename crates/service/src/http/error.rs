@@ -157,6 +157,7 @@ impl ApiError {
                 ("UnsupportedMediaTypeException", "The body must be application/json")
             }
             StatusCode::REQUEST_TIMEOUT => ("RequestTimeoutException", "The request took too long"),
+            StatusCode::URI_TOO_LONG => ("UriTooLongException", "The address must be at most 8 KiB"),
             StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => {
                 ("HeaderTooLargeException", "The header must be at most 16 KiB")
             }

@@ -1,6 +1,7 @@
 //! What is known of a request beside what it asks for.
 
 use super::client_ip::{Peer, TrustedProxies};
+use crate::rate_limits::{Class, Decision};
 use crate::telemetry::traceparent::TraceParent;
 use axum::http::{HeaderMap, HeaderValue};
 use std::net::IpAddr;
@@ -21,12 +22,16 @@ pub struct RequestFacts {
     /// The address of the client, behind the proxies that are trusted; nothing where the request came
     /// by no connection.
     pub client_ip: Option<IpAddr>,
+    /// What kind of work its route is, for the limits of rates.
+    pub class: Class,
+    /// What the limits of rates said, once they were asked.
+    pub rate: OnceLock<Decision>,
 }
 
 impl RequestFacts {
     /// Reads or makes the id, and finds the client's address.
     #[must_use]
-    pub fn of(headers: &HeaderMap, peer: Option<Peer>, trusted: &TrustedProxies) -> Arc<Self> {
+    pub fn of(headers: &HeaderMap, peer: Option<Peer>, trusted: &TrustedProxies, class: Class) -> Arc<Self> {
         let given = headers.get("x-request-id").and_then(request_id);
         let parent = TraceParent::of(headers);
         let id = given.or_else(|| parent.as_ref().map(|parent| parent.trace_id().into()));
@@ -34,6 +39,8 @@ impl RequestFacts {
             id: id.unwrap_or_else(fresh_id),
             parent,
             principal: OnceLock::new(),
+            class,
+            rate: OnceLock::new(),
             client_ip: peer.map(|peer| trusted.client(peer, headers)),
         })
     }
@@ -65,7 +72,7 @@ mod tests {
     fn id_of(name: &'static str, value: &str) -> Arc<str> {
         let mut headers = HeaderMap::new();
         headers.insert(name, value.parse().expect("a header value"));
-        RequestFacts::of(&headers, None, &TrustedProxies::default()).id.clone()
+        RequestFacts::of(&headers, None, &TrustedProxies::default(), Class::Public).id.clone()
     }
 
     #[test]

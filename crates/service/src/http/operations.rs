@@ -1,7 +1,9 @@
-//! What the document says of each route, for whoever acts on it: its name, and the scopes that it needs.
+//! What the document says of each route, for whoever acts on it: its name, the scopes that it needs, and its class.
 
 use crate::audit::{AUDITED, READS};
 use crate::auth::Scopes;
+use crate::http::docs::{is_page, is_public};
+use crate::rate_limits::Class;
 use axum::http::Method;
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -16,6 +18,8 @@ pub struct Known {
     pub name: Arc<str>,
     /// The scopes that a service key needs, all of them; absent where no key may call it.
     pub scopes: Option<Scopes>,
+    /// What kind of work it is, for the limits of rates.
+    pub class: Class,
     changes: bool,
 }
 
@@ -64,6 +68,18 @@ impl Operations {
         methods.iter().find(|(known, _)| known == method).map(|(_, known)| known)
     }
 
+    /// What kind of work it is; pages of the documentation cost nothing worth counting.
+    #[must_use]
+    pub fn class(&self, method: &Method, route: &str) -> Class {
+        // A route of GET answers HEAD as well.
+        let method = if *method == Method::HEAD { &Method::GET } else { method };
+        match self.find(method, route) {
+            Some(known) => known.class,
+            None if is_page(route) => Class::Exempt,
+            None => Class::Public,
+        }
+    }
+
     /// Its name.
     #[must_use]
     pub fn name(&self, method: &Method, route: &str) -> Option<&str> {
@@ -72,13 +88,14 @@ impl Operations {
 }
 
 fn known(method: &Method, operation: &Operation) -> Option<Known> {
-    let name = operation.operation_id.as_deref()?.into();
+    let name = operation.operation_id.as_deref()?;
+    let class = Class::of(method, name, is_public(operation));
     // The document's own type keeps its scopes to itself, so they are read as it is written.
     let security = serde_json::to_value(&operation.security).unwrap_or_default();
     let of_keys = security.as_array().into_iter().flatten().find_map(|one| one["service_key"].as_array());
     let scopes =
         of_keys.map(|scopes| scopes.iter().filter_map(|scope| scope.as_str()?.parse().ok()).collect());
-    Some(Known { name, scopes, changes: *method != Method::GET })
+    Some(Known { name: name.into(), scopes, class, changes: *method != Method::GET })
 }
 
 #[cfg(test)]

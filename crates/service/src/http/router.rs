@@ -8,7 +8,8 @@ use crate::config::CorsOrigins;
 use crate::credits::verify::watch;
 use crate::credits::{corrections, explain, grants_api as grants, holds_api as holds};
 use crate::files::{api as files, direct, serve, upload};
-use crate::http::{ApiError, around, docs};
+use crate::http::harden::{by_https, harden};
+use crate::http::{ApiError, around, compress, docs};
 use crate::keys::api as keys;
 use crate::limits::api as limits;
 use crate::payments::api as payments;
@@ -26,6 +27,7 @@ use axum::http::{HeaderName, HeaderValue, Method, StatusCode};
 use axum::{Router, middleware};
 use std::sync::Arc;
 use std::time::Duration;
+use tower::util::MapResponseLayer;
 use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
@@ -129,12 +131,18 @@ pub fn table() -> (Router<Arc<App>>, OpenApi) {
 
 /// The whole service as a router: the table, the pages of documentation, and what is around them.
 pub fn router(app: Arc<App>, routes: Router<Arc<App>>, document: &OpenApi) -> Router {
+    let https = by_https(&app.config);
     routes
         .merge(docs::pages(document))
         .fallback(|| async { ApiError::of_status(StatusCode::NOT_FOUND) })
-        .layer(middleware::from_fn_with_state(Arc::clone(&app), audit::around::run))
-        .layer(middleware::from_fn_with_state(Arc::clone(&app), around::run))
-        .layer(cors(&app))
+        // The first is the outermost.
+        .layer((
+            compress::layer(),
+            MapResponseLayer::new(move |response| harden(https, response)),
+            cors(&app),
+            middleware::from_fn_with_state(Arc::clone(&app), around::run),
+            middleware::from_fn_with_state(Arc::clone(&app), audit::around::run),
+        ))
         .with_state(app)
 }
 
@@ -152,7 +160,16 @@ fn cors(app: &App) -> CorsLayer {
             named("last-event-id"),
             named("traceparent"),
         ]))
-        .expose_headers([named("x-request-id"), named("idempotent-replayed"), named("retry-after")])
+        .expose_headers([
+            named("x-request-id"),
+            named("idempotent-replayed"),
+            named("retry-after"),
+            named("ratelimit-policy"),
+            named("ratelimit"),
+            named("x-ratelimit-limit"),
+            named("x-ratelimit-remaining"),
+            named("x-ratelimit-reset"),
+        ])
         .allow_credentials(app.config.cors_allow_credentials)
         .max_age(Duration::from_secs(600));
     match &app.config.cors_origins {

@@ -83,6 +83,9 @@ pub struct Checks {
     /// Where files are kept: `local` or `s3`.
     #[schema(max_length = 20)]
     file_store: &'static str,
+    /// Where requests are counted: `off`, `memory`, `redis`, or `redis_down_local` while Redis does not answer.
+    #[schema(max_length = 20)]
+    rate_limiter: &'static str,
     /// How many changes wait to be written.
     #[schema(minimum = 0, maximum = 1_000_000)]
     waiting_writes: usize,
@@ -154,6 +157,7 @@ pub async fn get_health(State(app): State<Arc<App>>) -> Response {
             token_keys: app.auth.key_state().as_str(),
             object_store: if files { "ok" } else { "down" },
             file_store: app.files.objects.name(),
+            rate_limiter: app.rate_limiter.state(),
             waiting_writes: app.writer.waiting(),
         },
     });

@@ -38,6 +38,7 @@ async fn look(app: &App) {
     measure::traffic();
     measure::queue(app.writer.waiting(), app.writer.waiting_max());
     measure::build(env!("CARGO_PKG_VERSION"), app.db.engine());
+    measure::rate_limit_keys(app.rate_limiter.keys());
     app.db.observe();
     if let Some(stripe) = &app.stripe {
         measure::stripe_breaker(stripe.is_cut_off());

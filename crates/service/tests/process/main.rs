@@ -28,6 +28,7 @@ macro_rules! either_engine {
 mod caller;
 mod cluster;
 mod commands;
+mod connections;
 mod deploy;
 mod erase;
 mod files;
@@ -42,6 +43,7 @@ mod payments;
 mod plans;
 mod prices;
 mod race;
+mod rate_limits;
 mod refusals;
 mod restart;
 mod routes;
