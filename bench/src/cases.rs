@@ -41,6 +41,8 @@ pub enum Case {
     LastMessages,
     /// The no-op with limits of rates that nobody reaches, beside the no-op without.
     RateLimited,
+    /// The no-op with RS256 tokens: of 1000 users in turn, remembered; and each used for the first time.
+    Tokens,
     /// Uploading and downloading large and small files, beside `dd` and nginx.
     Files,
 }
@@ -82,6 +84,7 @@ impl Case {
             Self::Stats => "stats",
             Self::MessageAppend => "message_append",
             Self::LastMessages => "last_messages",
+            Self::Tokens => "tokens",
             Self::Files => "files",
         }
     }
@@ -98,7 +101,9 @@ impl Case {
             Self::UsageRecord => Books::Usage(1),
             Self::UsageBatch => Books::Usage(batch_records),
             Self::MessageAppend => Books::Messages,
-            Self::Noop | Self::Balance | Self::Stats | Self::LastMessages | Self::Files => Books::None,
+            Self::Noop | Self::Tokens | Self::Balance | Self::Stats | Self::LastMessages | Self::Files => {
+                Books::None
+            }
         }
     }
 }
@@ -111,6 +116,12 @@ pub fn bearer(user: &User) -> String {
 /// The no-op of every user in turn.
 pub fn noop(address: SocketAddr, users: &[User]) -> Vec<Request> {
     users.iter().map(|user| vec![post(address, "/api/v1/noop", &bearer(user), bodies::CONSUME)]).collect()
+}
+
+/// The no-op with every token in turn.
+pub fn noop_with(address: SocketAddr, tokens: &[String]) -> Vec<Request> {
+    let caller = |token: &String| format!("Authorization: Bearer {token}");
+    tokens.iter().map(|token| vec![post(address, "/api/v1/noop", &caller(token), bodies::CONSUME)]).collect()
 }
 
 /// The balance of every user in turn, read by the user itself.

@@ -32,13 +32,9 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts `program` on `storage` and waits until it is ready; nobody's rate is limited.
-    pub async fn start(program: PathBuf, storage: Storage) -> Fallible<Self> {
-        Self::start_with(program, storage, &[("RATE_LIMIT_ENABLED", "false")]).await
-    }
-
-    /// The same with settings.
-    pub async fn start_with(program: PathBuf, storage: Storage, settings: &[(&str, &str)]) -> Fallible<Self> {
+    /// Starts `program` on `storage`, with more settings, and waits until it is ready. Nobody's rate is limited,
+    /// unless the settings say so.
+    pub async fn start(program: PathBuf, storage: Storage, more: &[(&str, String)]) -> Fallible<Self> {
         let address = SocketAddr::from(([127, 0, 0, 1], free_port()?));
         let (key, jwt_secret) = (format!("usk_{}", wall::random_hex(24)?), wall::random_hex(32)?);
         let log = File::create(storage.folder.join("service.log"))?;
@@ -49,7 +45,8 @@ impl Server {
             .env("LOG_FORMAT", "json")
             .env("SUPABASE_JWT_SECRET", &jwt_secret)
             .env("USER_SERVICE_API_KEY", &key)
-            .envs(settings.iter().copied())
+            .env("RATE_LIMIT_ENABLED", "false")
+            .envs(more.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)

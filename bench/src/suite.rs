@@ -12,6 +12,7 @@ use crate::open_loop::{self, Plan};
 use crate::pairs::{self, Pair};
 use crate::server::Server;
 use crate::sessions;
+use crate::tokens::{FRESH, Issuer};
 use crate::users::{self, User};
 use crate::wrk::{Driven, Load, Request};
 use crate::{Fallible, bare, machine, report, wall};
@@ -181,15 +182,19 @@ struct Session<'a> {
     api: Api,
     users: Vec<User>,
     noop: Load,
+    /// Whose tokens the service takes beside those of the users, in the case that is about them.
+    issuer: Option<Issuer>,
 }
 
 impl<'a> Session<'a> {
     async fn start(bed: &'a Bed, options: &'a Options, program: PathBuf, case: Case) -> Fallible<Self> {
-        let server = Server::start(program, bed.storage(case.name()).await?).await?;
+        let issuer = if case == Case::Tokens { Some(Issuer::start().await?) } else { None };
+        let settings = issuer.as_ref().map_or(Vec::new(), |issuer| issuer.settings().to_vec());
+        let server = Server::start(program, bed.storage(case.name()).await?, &settings).await?;
         let api = Api::new(&server)?;
         let users = users::make(&api, "bench", options.users, &server.jwt_secret, "1000").await?;
         let noop = Load::prepare(&server.storage.folder, "noop", &cases::noop(server.address, &users))?;
-        Ok(Self { bed, options, case, server, api, users, noop })
+        Ok(Self { bed, options, case, server, api, users, noop, issuer })
     }
 
     fn engine(&self) -> Engine {
@@ -222,6 +227,7 @@ impl<'a> Session<'a> {
             Case::MessageAppend => self.message_append(findings).await,
             Case::LastMessages => self.last_messages(findings).await,
             Case::RateLimited => self.rate_limited(findings).await,
+            Case::Tokens => self.tokens(findings).await,
             Case::Files => {
                 let moved = files::measure(self.engine().name(), &self.server, &self.users).await?;
                 findings.transfers.extend(moved);
@@ -270,13 +276,13 @@ impl<'a> Session<'a> {
     async fn rate_limited(&self, findings: &mut Findings) -> Fallible<()> {
         let storage = self.bed.storage("rate_limited_on").await?;
         let limits = [
-            ("RATE_LIMIT_ENABLED", "true"),
-            ("RATE_LIMIT_WINDOW", "1"),
-            ("RATE_LIMIT_REQUESTS", "1000000"),
-            ("RATE_LIMIT_WRITE_REQUESTS", "1000000"),
+            ("RATE_LIMIT_ENABLED", "true".to_owned()),
+            ("RATE_LIMIT_WINDOW", "1".to_owned()),
+            ("RATE_LIMIT_REQUESTS", "1000000".to_owned()),
+            ("RATE_LIMIT_WRITE_REQUESTS", "1000000".to_owned()),
         ];
         let program = self.options.program.canonicalize()?;
-        let mut server = Server::start_with(program, storage, &limits).await?;
+        let mut server = Server::start(program, storage, &limits).await?;
         let users = users::make(&Api::new(&server)?, "limited", self.users.len(), &server.jwt_secret, "1");
         let requests = cases::noop(server.address, &users.await?);
         let load = Load::prepare(&server.storage.folder, "noop", &requests)?;
@@ -314,6 +320,27 @@ impl<'a> Session<'a> {
             findings.note(row);
         }
         Ok(())
+    }
+
+    /// The no-op with tokens that were verified before, and with tokens that were not: of those there is only
+    /// enough for a second, with most connections.
+    async fn tokens(&self, findings: &mut Findings) -> Fallible<()> {
+        let issuer = self.issuer.as_ref().ok_or("this case has an issuer")?;
+        let (address, users) = (self.server.address, self.users.len());
+        let connections = self.options.connections.iter().copied().max().unwrap_or(200);
+        let tokens = tokio::task::block_in_place(|| issuer.tokens(FRESH + users))?;
+        let (seldom, often) = tokens.split_at(FRESH);
+        let fresh =
+            Load::prepare(&self.server.storage.folder, "rs256_first", &cases::noop_with(address, seldom))?;
+        let noop = self.noop.drive(address, connections, 2).await?;
+        let cpu = self.cpu()?;
+        let driven = fresh.drive(address, connections, 1).await?;
+        let mut row = self.reading("rs256_first", connections, &driven, cpu)?;
+        row.noop_per_second = Some(noop.per_second());
+        row.ratio = Some(driven.per_second() / noop.per_second());
+        report::progress(&row);
+        findings.note(row);
+        self.rows("rs256_remembered", &cases::noop_with(address, often), findings).await
     }
 
     async fn pairs(&self, pair: Pair, connections: usize, seconds: u64) -> Fallible<Driven> {

@@ -75,7 +75,7 @@ pub async fn run(options: Options) -> Fallible<bool> {
     let mut differences = 0;
     for &engine in options.engine.engines() {
         let bed = Bed::prepare(engine).await?;
-        let mut server = Server::start(program.clone(), bed.storage("replay").await?).await?;
+        let mut server = Server::start(program.clone(), bed.storage("replay").await?, &[]).await?;
         let replay = Replay { api: Api::new(&server)?, calls: &calls, options: &options };
         let comparison = replay.batches(&server.jwt_secret).await?;
         comparison.print(&format!("{}, through the batch route, every batch sent twice", bed.version()))?;

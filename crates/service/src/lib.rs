@@ -3,8 +3,8 @@
 //! Reading order: [`app`] (what every request can reach), [`boot`] (the only wiring), [`http`]
 //! (around every request), [`auth`] (who asks and what it may), [`db`] and [`writer`] (how rows are
 //! read and changed), then the product: [`users`], [`usage`], [`credits`], [`plans`],
-//! [`subscriptions`], [`payments`] and [`stripe`], [`sessions`], [`live`], [`ops`], [`keys`], [`audit`] beside all
-//! of it, and what goes by and by: [`jobs`], [`retention`].
+//! [`subscriptions`], [`payments`] and [`stripe`], [`sessions`], [`live`], [`ops`], [`keys`], [`audit`] beside all of it, and
+//! what goes by and by: [`jobs`], [`retention`].
 
 pub mod app;
 pub mod audit;

@@ -203,6 +203,23 @@ pub fn live_streams(open: usize) {
     metrics::gauge!("live_streams").set(open as f64);
 }
 
+/// How many users are suspended, and how many other ids name a user.
+pub fn identities(suspended: usize, aliases: usize) {
+    metrics::gauge!("users_suspended").set(suspended as f64);
+    metrics::gauge!("users_merged_identities").set(aliases as f64);
+}
+
+/// A user was erased, and nothing of it is left to do.
+pub fn erased() {
+    metrics::counter!("users_erased_total").increment(1);
+}
+
+/// An archive of a user was written to its end, or broke off.
+pub fn exported(whole: bool) {
+    let outcome = if whole { "whole" } else { "broken_off" };
+    metrics::counter!("user_exports_total", "outcome" => outcome).increment(1);
+}
+
 /// An event is sent to somebody who watches.
 pub fn live_event(kind: &'static str) {
     metrics::counter!("live_events_total", "event" => kind).increment(1);
@@ -320,6 +337,10 @@ fn describe_requests() {
     describe_counter!("service_key_uses_total", "Service keys shown, by what became of it.");
     describe_counter!("user_tokens_issued_total", "Short-lived tokens issued for users.");
     describe_gauge!("live_streams", "Event streams that are open.");
+    describe_gauge!("users_suspended", "Users who are suspended.");
+    describe_gauge!("users_merged_identities", "Ids that name another user since they were merged.");
+    describe_counter!("users_erased_total", "Users who were erased.");
+    describe_counter!("user_exports_total", "Archives of users, by outcome.");
     describe_counter!("live_events_total", "Events sent on event streams, by kind.");
 }
 

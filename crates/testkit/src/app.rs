@@ -156,6 +156,12 @@ impl TestApp {
         Actor::new(&self.site, Identity::Raw(authorization.to_owned()))
     }
 
+    /// A program with that service key.
+    #[must_use]
+    pub fn with_key(&self, key: &str) -> Actor {
+        Actor::new(&self.site, Identity::Key(key.to_owned()))
+    }
+
     /// A caller whose token carries exactly these claims, signed with the configured secret.
     #[must_use]
     pub fn with_claims(&self, claims: &serde_json::Value) -> Actor {

@@ -10,6 +10,7 @@ pub mod app;
 pub mod events;
 pub mod files;
 pub mod issuer;
+pub mod oidc;
 pub mod postgres;
 pub mod process;
 pub mod proxy;

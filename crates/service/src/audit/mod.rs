@@ -25,5 +25,9 @@ use crate::auth::Scope;
 
 /// The scopes whose use is audited: what gives credits, changes users, or is for operators. What
 /// spends is not: the ledger says who did it, and it is too much. Nor is what users say and upload.
+/// What only reads is not either, but for [`READS`].
 pub const AUDITED: [Scope; 5] =
     [Scope::Admin, Scope::CreditsGrant, Scope::UsersWrite, Scope::WebhooksWrite, Scope::TokensIssue];
+
+/// What takes all that is known of a person away with it.
+pub const READS: [&str; 1] = ["export_user"];

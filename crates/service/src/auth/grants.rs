@@ -167,6 +167,25 @@ impl FromRequestParts<Arc<App>> for Admin {
     }
 }
 
+/// A key, or an admin, that may have tokens issued for users.
+pub struct TokenIssuer {
+    /// Who.
+    pub caller: Caller,
+}
+
+impl FromRequestParts<Arc<App>> for TokenIssuer {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, ApiError> {
+        let caller = Caller::from_request_parts(parts, app).await?;
+        if caller.is_plain() {
+            return Err(not_for_users());
+        }
+        caller.needs(Scope::TokensIssue)?;
+        Ok(Self { caller })
+    }
+}
+
 /// A caller that may do `P` to the user of the path.
 pub struct OnUser<P> {
     /// To whom.
@@ -223,11 +242,11 @@ fn allow<P: Permission>(app: &App, principal: &Principal) -> Result<(), ApiError
                 Own::SelfRecharge => app.config.allow_self_recharge,
             },
         };
-    if allowed {
-        Ok(())
-    } else {
-        Err(ApiError::forbidden("A user cannot do this; it needs a service key or an admin"))
-    }
+    if allowed { Ok(()) } else { Err(not_for_users()) }
+}
+
+fn not_for_users() -> ApiError {
+    ApiError::forbidden("A user cannot do this; it needs a service key or an admin")
 }
 
 /// The first scope of a permission that is not in a set.

@@ -8,7 +8,7 @@
 use super::principal::{Scopes, UserPrincipal};
 use super::token::Refusal;
 use crate::db::{Db, DbError, FromRow, Row, Value};
-use crate::keys::Keys;
+use crate::keys::{Keys, text};
 use crate::writer::{Command, Edit, Statement, WriteError, Writer};
 use aws_lc_rs::rand::{SecureRandom as _, SystemRandom};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation, decode, encode};
@@ -132,7 +132,8 @@ impl UserTokens {
             return Err(Refusal::Expired);
         }
         if let Some(key_id) = claims.azp.strip_prefix("key:")
-            && key_id != super::authenticator::BOOTSTRAP
+            // The bootstrap key and programs with tokens of their issuer are not among them.
+            && text::is_id(key_id)
             && !self.keys.is_active(key_id).await.map_err(|_| Refusal::KeysUnavailable)?
         {
             return Err(Refusal::Expired);

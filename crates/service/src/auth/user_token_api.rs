@@ -3,7 +3,7 @@
 use super::user_token::{LIFETIME_MAX_S, LIFETIME_S};
 use super::{Principal, Scope, Scopes};
 use crate::app::App;
-use crate::auth::grants::Caller;
+use crate::auth::grants::{Caller, TokenIssuer};
 use crate::http::many::Many;
 use crate::http::{ApiError, Input, json};
 use crate::keys::request::scopes;
@@ -21,7 +21,8 @@ use utoipa::ToSchema;
 #[derive(Debug, Deserialize, ToSchema)]
 pub struct UserTokenRequest {
     /// The user.
-    user_id: UserKey,
+    #[schema(value_type = UserKey)]
+    user_id: Option<UserKey>,
     /// What it is good for, on that user alone: none that the key itself lacks, and neither `admin` nor `tokens:issue`.
     #[schema(value_type = Vec<String>, min_items = 1, max_items = 32, max_length = 50)]
     scopes: Many<Text<1, 50>, 32>,
@@ -77,13 +78,9 @@ pub struct UserToken {
 )]
 pub async fn create_user_token(
     State(app): State<Arc<App>>,
-    caller: Caller,
+    TokenIssuer { caller }: TokenIssuer,
     Input { value, .. }: Input<UserTokenRequest>,
 ) -> Result<Response, ApiError> {
-    if caller.is_plain() {
-        return Err(ApiError::forbidden("A user cannot do this; it needs a service key or an admin"));
-    }
-    caller.needs(Scope::TokensIssue)?;
     let scopes = granted(&caller, scopes(&value.scopes)?)?;
     let lifetime = value.expires_in.map_or(LIFETIME_S, Count::get);
     if !(1..=LIFETIME_MAX_S).contains(&lifetime) {
@@ -92,8 +89,9 @@ pub async fn create_user_token(
             format!("must be 1 to {LIFETIME_MAX_S} seconds"),
         ));
     }
-    let found = store::find_key(&app, &value.user_id, false).await?;
-    let user = found.ok_or_else(|| ApiError::user_not_found(value.user_id.as_external().as_str()))?;
+    let named = value.user_id.ok_or_else(|| ApiError::missing(["body", "user_id"]))?;
+    let found = store::find_key(&app, &named, false).await?;
+    let user = found.ok_or_else(|| ApiError::user_not_found(named.as_external().as_str()))?;
     audit::target(|| format!("user:{}", user.row.0));
     audit::note("scopes", scopes.to_string());
     audit::note("expires_in", lifetime);

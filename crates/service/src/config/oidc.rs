@@ -153,7 +153,7 @@ pub(super) fn guarded(config: &Config, reader: &Reader) -> Result<(), ConfigErro
         let keys = matches!(&issuer.keys, KeySource::Jwks(url) if url.scheme() == "http");
         issuer.url.starts_with("http:") || keys
     };
-    if config.oidc.iter().any(|issuer| plain(issuer)) {
+    if config.oidc.iter().any(plain) {
         let environment = config.environment.as_str();
         return Err(reader.refusal(KEY, &format!("use https when ENVIRONMENT={environment}")));
     }

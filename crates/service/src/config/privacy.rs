@@ -42,6 +42,8 @@ pub struct Retention {
     pub files: Option<Duration>,
     /// `RETENTION_STRIPE_EVENTS_DAYS`: what events of Stripe say.
     pub stripe_events: Option<Duration>,
+    /// `RETENTION_DELETED_USERS_DAYS`: what is left of deleted users.
+    pub deleted_users: Option<Duration>,
 }
 
 pub(super) fn contents(reader: &mut Reader) -> Result<Contents, ConfigError> {
@@ -55,5 +57,6 @@ pub(super) fn retention(reader: &mut Reader) -> Result<Retention, ConfigError> {
         usage_content: life(reader, "RETENTION_USAGE_CONTENT_DAYS")?,
         files: life(reader, "RETENTION_FILES_DAYS")?,
         stripe_events: life(reader, "RETENTION_STRIPE_EVENTS_DAYS")?,
+        deleted_users: life(reader, "RETENTION_DELETED_USERS_DAYS")?,
     })
 }

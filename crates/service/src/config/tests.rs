@@ -74,7 +74,7 @@ fn contents_are_stored_and_stay_unless_somebody_says_otherwise() {
     ]);
     assert_eq!(set.contents, Contents::Dropped);
     assert_eq!(set.retention, Retention { messages: Some(days(7)), ..Retention::default() });
-    for key in ["MESSAGES", "SESSIONS", "USAGE_CONTENT", "FILES", "STRIPE_EVENTS"] {
+    for key in ["MESSAGES", "SESSIONS", "USAGE_CONTENT", "FILES", "STRIPE_EVENTS", "DELETED_USERS"] {
         let key = format!("RETENTION_{key}_DAYS");
         for bad in ["-1", "36501", "1.5", "a week"] {
             assert!(sentence(&[(&key, bad)]).starts_with(&format!("{key} must be ")), "{bad}");

@@ -22,6 +22,9 @@ use std::sync::Arc;
 /// How many holds or entries are sealed anew in one transaction.
 const AT_ONCE: i64 = 250;
 
+/// How often in a row a piece may be refused before the job comes back later.
+const ATTEMPTS: usize = 20;
+
 /// One piece: what to write, and what becomes of the account as the writer knows it.
 #[derive(Debug, Clone)]
 pub struct Reseal {
@@ -86,7 +89,8 @@ impl FromRow for Progress {
 /// # Errors
 /// [`WriteError`].
 pub async fn run(app: &App, user: UserRowId) -> Result<(), WriteError> {
-    loop {
+    let mut refused = 0;
+    while refused < ATTEMPTS {
         let sql = "SELECT status, holds, entries, new_head FROM erasures WHERE user_id = $1";
         let Some(progress) = app.db.find::<Progress>(sql, &[user.0.into()]).await? else { return Ok(()) };
         if progress.status != "pending" {
@@ -95,11 +99,13 @@ pub async fn run(app: &App, user: UserRowId) -> Result<(), WriteError> {
         let piece = piece(&app.db, user, &progress).await?;
         match app.writer.execute(Command::Reseal(Box::new(piece))).await {
             // A hold ended meanwhile, or another process was here: what is there now is read again.
-            Ok(Done::Settled) | Err(WriteError::Refused(_)) => {}
+            Err(WriteError::Refused(_)) => refused += 1,
+            Ok(Done::Settled) => refused = 0,
             Ok(_) => return Err(WriteError::Internal("a seal has another answer".to_owned())),
             Err(error) => return Err(error),
         }
     }
+    Err(WriteError::Unavailable("the account changes while it is sealed anew".to_owned()))
 }
 
 /// The next piece.

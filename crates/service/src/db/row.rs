@@ -57,11 +57,9 @@ impl Row<'_> {
                 ValueRef::Text(_) => self.text(column).map(Cell::Text),
                 other => Err(failed(&format!("column {column} is a {}", other.data_type()))),
             },
-            Self::Postgres(row) => match row.columns()[column].type_() {
-                &Type::BOOL => {
-                    row.try_get(column).map(|yes: Option<bool>| yes.map_or(Cell::Null, Cell::Bool))
-                }
-                &Type::INT8 => row.try_get(column).map(|int: Option<i64>| int.map_or(Cell::Null, Cell::Int)),
+            Self::Postgres(row) => match *row.columns()[column].type_() {
+                Type::BOOL => row.try_get(column).map(|yes: Option<bool>| yes.map_or(Cell::Null, Cell::Bool)),
+                Type::INT8 => row.try_get(column).map(|int: Option<i64>| int.map_or(Cell::Null, Cell::Int)),
                 _ => row.try_get(column).map(|text: Option<String>| text.map_or(Cell::Null, Cell::Text)),
             }
             .map_err(|e| failed(&e)),

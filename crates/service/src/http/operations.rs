@@ -1,6 +1,6 @@
 //! What the document says of each route, for whoever acts on it: its name, the scopes that it needs, and its class.
 
-use crate::audit::AUDITED;
+use crate::audit::{AUDITED, READS};
 use crate::auth::Scopes;
 use crate::http::docs::{is_page, is_public};
 use crate::rate_limits::Class;
@@ -28,7 +28,8 @@ impl Known {
     #[must_use]
     pub fn audited(&self) -> Option<Arc<str>> {
         let scopes = self.scopes?;
-        (self.changes && AUDITED.iter().any(|scope| scopes.contains(*scope))).then(|| Arc::clone(&self.name))
+        let changes = self.changes && AUDITED.iter().any(|scope| scopes.contains(*scope));
+        (changes || READS.contains(&&*self.name)).then(|| Arc::clone(&self.name))
     }
 }
 
@@ -117,6 +118,8 @@ mod tests {
             (Method::PUT, "/api/v1/prices/{*model}"),
             (Method::POST, "/api/v1/admin/ledger/verify"),
             (Method::DELETE, "/api/v1/users/{user_id}"),
+            (Method::POST, "/api/v1/users/{user_id}/suspend"),
+            (Method::GET, "/api/v1/users/{user_id}/export"),
         ] {
             assert!(audited(method, path), "{path}");
         }

@@ -40,6 +40,12 @@ pub fn make(key_id: Option<&str>) -> Fresh {
     Fresh { digest: digest_of(key.as_bytes()), key: Secret::new(key), key_id }
 }
 
+/// Whether a text has the form of a key's public id.
+#[must_use]
+pub fn is_id(text: &str) -> bool {
+    text.len() == ID_CHARS && text.bytes().all(|b| b.is_ascii_alphanumeric())
+}
+
 /// The public id of a key whose form and checksum are right.
 #[must_use]
 pub fn id_of(key: &[u8]) -> Option<&str> {
@@ -49,8 +55,8 @@ pub fn id_of(key: &[u8]) -> Option<&str> {
     let text = std::str::from_utf8(key).ok()?;
     let (body, sum) = text.split_at_checked(KEY_CHARS - CHECKSUM_CHARS)?;
     let (key_id, secret) = body.strip_prefix(PREFIX)?.split_once('_')?;
-    let plain = |part: &str| part.bytes().all(|b| b.is_ascii_alphanumeric());
-    let right = key_id.len() == ID_CHARS && plain(key_id) && plain(secret) && checksum(body) == sum;
+    let plain = secret.bytes().all(|b| b.is_ascii_alphanumeric());
+    let right = is_id(key_id) && plain && checksum(body) == sum;
     right.then_some(key_id)
 }
 
@@ -104,6 +110,15 @@ mod tests {
         let (short, long, swapped) = (&key[..key.len() - 1], format!("{key}0"), key.replace("usk_", "USK_"));
         for bad in ["", "usk_", short, &long, &swapped, &"é".repeat(KEY_CHARS / 2)] {
             assert_eq!(id_of(bad.as_bytes()), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn callers_that_are_no_keys_of_ours_have_no_id_of_one() {
+        assert!(is_id(&make(None).key_id));
+        // The bootstrap key, and programs with tokens of their issuer.
+        for other in ["bootstrap", "auth0:abc@clients", "supabase:k3Jx9TqLm2", "k3Jx9TqLm:", ""] {
+            assert!(!is_id(other), "{other}");
         }
     }
 

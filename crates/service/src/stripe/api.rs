@@ -223,7 +223,7 @@ pub struct EventPath {
 /// Take an event in again
 ///
 /// From the beginning, also one that was given up. What it did before is not done twice. 409 where what it said
-/// was removed after `RETENTION_STRIPE_EVENTS_DAYS`.
+/// is not kept any more: after `RETENTION_STRIPE_EVENTS_DAYS`, or because its user was erased.
 #[utoipa::path(
     post, path = "/api/v1/admin/stripe/events/{event_id}/replay", tag = "Payments", operation_id = "replay_stripe_event",
     params(EventPath), security(("bearer" = []), ("service_key" = ["admin"])),
@@ -238,7 +238,7 @@ pub async fn replay_stripe_event(
     let not_found = || ApiError::not_found(format!("Event not found: {id}"));
     if !inbox::replay(&app, id).await? {
         inbox::find(&app.db, id).await?.ok_or_else(not_found)?;
-        let why = format!("What the event {id} said was removed after RETENTION_STRIPE_EVENTS_DAYS");
+        let why = format!("What the event {id} said is not kept any more");
         return Err(ApiError::conflict(why));
     }
     let of = inbox::find(&app.db, id).await?.ok_or_else(not_found)?;

@@ -259,7 +259,7 @@ async fn depth(app: &App) -> Result<(), WriteError> {
 /// [`WriteError`].
 pub async fn replay(app: &App, id: &str) -> Result<bool, WriteError> {
     let sql = "UPDATE stripe_events SET status = 'received', attempts = 0, next_attempt_at = $2, error = NULL, processed_at = NULL \
-        WHERE id = $1 AND payload <> ''";
+        WHERE id = $1 AND payload <> '{}'";
     let values = vec![id.into(), app.clock.now().micros().into()];
     match app.writer.execute(Command::Edit(Edit::new(UserRowId(0), vec![Statement::one(sql, values)]))).await
     {

@@ -12,7 +12,7 @@ const AT_ONCE: i64 = 500;
 /// The condition on an event that came before `$3`, is over and still says something.
 macro_rules! full {
     () => {
-        "received_at < $3 AND status IN ('processed', 'unhandled', 'failed') AND payload <> ''"
+        "received_at < $3 AND status IN ('processed', 'unhandled', 'failed') AND payload <> '{}'"
     };
 }
 
@@ -30,7 +30,7 @@ pub async fn empty(app: &App, span: Span, before: Timestamp) -> Result<usize, Wr
     let found: Vec<Piece> = app.db.query(sql, values).await?;
     let due = due(&found, before);
     let (Some(first), Some(last)) = (due.first(), due.last()) else { return Ok(0) };
-    let sql = concat!("UPDATE stripe_events SET payload = '' WHERE seq >= $1 AND seq <= $2 AND ", full!());
+    let sql = concat!("UPDATE stripe_events SET payload = '{}' WHERE seq >= $1 AND seq <= $2 AND ", full!());
     let values = [first.key, last.key, before.micros()].map(Into::into).to_vec();
     let edit = Edit::new(UserRowId(0), vec![Statement::any(sql, values)]);
     app.writer.execute(Command::Edit(edit)).await?;

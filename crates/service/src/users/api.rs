@@ -121,6 +121,10 @@ pub async fn ensure_user(
         let rule = "must not be 1 to 15 digits alone, which is how a row id is named";
         return Err(ApiError::invalid(["body", "auth0_id"], rule));
     }
+    if ["erased:", "merged:"].iter().any(|taken| auth0_id.as_str().starts_with(taken)) {
+        let rule = "must not begin with erased: or merged:, which is how users without a name are named";
+        return Err(ApiError::invalid(["body", "auth0_id"], rule));
+    }
     let auth0_id = app.identities.book().survivor(&auth0_id).clone();
     let command = Command::Ensure(Ensure { auth0_id, email, name });
     let answer = app.writer.submit(command, once.ticket(caller.principal.caller()), ensured).await?;
@@ -334,6 +338,7 @@ pub async fn delete_user(
     let user_id = on.user.auth0_id;
     let erased = query.erase.is_some_and(|erase| erase.0);
     if erased {
+        crate::audit::note("erase", true);
         let by = if own { "self".to_owned() } else { on.caller.principal.caller() };
         erase::begin(&app, on.user.row, &by).await?;
         erase::finish(&app, on.user.row).await.map_err(going_on)?;

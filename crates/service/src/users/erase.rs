@@ -13,12 +13,15 @@ use crate::credits::reseal;
 use crate::db::{Db, DbError, FromRow, Row, Value};
 use crate::files;
 use crate::http::facts::fresh_id;
+use crate::measure;
 use crate::sessions;
 use crate::writer::{Command, Edit, Statement, WriteError};
 use kernel::{ExternalId, Timestamp, UserRowId};
 
 /// How many kept answers, sessions or files go in one commit.
 const AT_ONCE: i64 = 100;
+/// How many users are erased in one go because they were deleted long ago.
+const DUE_AT_ONCE: i64 = 20;
 /// How many usage records or buckets lose their texts in one commit.
 const USAGE_AT_ONCE: i64 = 500;
 
@@ -33,11 +36,25 @@ pub async fn begin(app: &App, user: UserRowId, by: &str) -> Result<(), WriteErro
     execute(app, user, vec![Statement::any(sql, values)]).await
 }
 
+/// Begins the erasures of users that were deleted so long ago as `RETENTION_DELETED_USERS_DAYS` says.
+async fn begin_due(app: &App) -> Result<(), WriteError> {
+    let Some(kept_for) = app.config.retention.deleted_users else { return Ok(()) };
+    let kept_for = i64::try_from(kept_for.as_micros()).unwrap_or(i64::MAX);
+    let before = app.clock.now().micros().saturating_sub(kept_for);
+    let sql = "SELECT id FROM users WHERE deleted_at < $1 AND deleted_at IS NOT NULL \
+        AND substr(auth0_id, 1, 7) NOT IN ('erased:', 'merged:') ORDER BY deleted_at LIMIT $2";
+    for user in app.db.query::<i64>(sql, vec![before.into(), DUE_AT_ONCE.into()]).await? {
+        begin(app, UserRowId(user), "retention").await?;
+    }
+    Ok(())
+}
+
 /// Finishes what is not finished.
 ///
 /// # Errors
 /// The first of what went wrong; the rest was done all the same.
 pub async fn sweep(app: &App) -> Result<(), WriteError> {
+    begin_due(app).await?;
     let sql = "SELECT user_id FROM erasures WHERE status <> 'done' ORDER BY user_id";
     let mut first = Ok(());
     for user in app.db.query::<i64>(sql, vec![]).await? {
@@ -68,7 +85,10 @@ pub async fn finish(app: &App, user: UserRowId) -> Result<(), WriteError> {
     scrub::run(&app.db).await?;
     let sql =
         "UPDATE erasures SET status = 'done', finished_at = $2 WHERE user_id = $1 AND status = 'resealed'";
-    execute(app, user, vec![Statement::any(sql, vec![user.0.into(), app.clock.now().micros().into()])]).await
+    let done = vec![user.0.into(), app.clock.now().micros().into()];
+    execute(app, user, vec![Statement::any(sql, done)]).await?;
+    measure::erased();
+    Ok(())
 }
 
 async fn execute(app: &App, user: UserRowId, statements: Vec<Statement>) -> Result<(), WriteError> {
@@ -107,6 +127,9 @@ async fn close(app: &App, user: UserRowId) -> Result<(), WriteError> {
             let values = vec![caller.as_str().into(), AT_ONCE.into()];
             execute(app, user, vec![Statement::any(sql, values)]).await?;
         }
+        // Who was an admin before it was a user stands there, apart from the log.
+        let actor = "DELETE FROM audit_actors WHERE subject = $1";
+        execute(app, user, vec![Statement::any(actor, vec![auth0_id.as_str().into()])]).await?;
         let pseudonym = format!("erased:{}", fresh_id());
         match execute(app, user, edits::without_names(user, &pseudonym, app.clock.now())).await {
             Ok(()) => identities::refresh(app).await,
@@ -232,7 +255,8 @@ fn of_payments(user: UserRowId, now: Timestamp) -> Vec<Statement> {
         WHERE object_id IN (SELECT payment_intent FROM payments WHERE user_id = $1 AND payment_intent IS NOT NULL \
         UNION ALL SELECT invoice FROM payments WHERE user_id = $1 AND invoice IS NOT NULL \
         UNION ALL SELECT checkout FROM payments WHERE user_id = $1 AND checkout IS NOT NULL \
-        UNION ALL SELECT id FROM stripe_subscriptions WHERE user_id = $1)";
+        UNION ALL SELECT id FROM stripe_subscriptions WHERE user_id = $1 \
+        UNION ALL SELECT customer FROM stripe_customers WHERE user_id = $1)";
     vec![
         Statement::any(ended, vec![user.0.into(), now.micros().into()]),
         Statement::any(by_customer, row()),

@@ -11,6 +11,7 @@ use crate::auth::grants::UserRef;
 use crate::db::{DbError, Value};
 use crate::files::objects::{ObjectError, key};
 use crate::files::{self, model::Status, model::StoredFile};
+use crate::measure;
 use bytes::Bytes;
 use serde_json::{Map, json};
 use std::io::{self, Write};
@@ -65,6 +66,7 @@ pub fn begin(app: Arc<App>, user: UserRef, turn: OwnedSemaphorePermit) -> Pieces
             Out { handle: handle.clone(), sender: sender.clone(), piece: Vec::with_capacity(PIECE_BYTES) };
         let mut archive = Archive { app, user, handle, zip: ZipWriter::new_stream(out), members: Map::new() };
         let written = archive.write_all().and_then(|()| archive.finish());
+        measure::exported(written.is_ok());
         if let Err(error) = written {
             tracing::warn!(%error, "an export broke off");
             let _ = sender.try_send(Err(io::Error::other("the export broke off")));
@@ -87,7 +89,7 @@ impl Out {
         }
         let piece = std::mem::replace(&mut self.piece, Vec::with_capacity(PIECE_BYTES));
         let sent = tokio::time::timeout(PIECE_TIMEOUT, self.sender.send(Ok(piece.into())));
-        let sent = self.handle.block_on(async { sent.await });
+        let sent = self.handle.block_on(sent);
         match sent {
             Ok(Ok(())) => Ok(()),
             Ok(Err(_)) => Err(io::Error::new(io::ErrorKind::BrokenPipe, "the client has gone")),

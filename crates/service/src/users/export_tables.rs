@@ -191,6 +191,10 @@ pub const OF_USER: &[Table] = &[
         "enabled" Flag, "threshold" Credits, "pack" Plain, "monthly_max" Plain, "month" Plain, "month_spent" Plain,
         "failure" Plain, "updated_at" Instant,
     ]),
+    table!("audit.jsonl", "audit_log a JOIN users u ON a.target = 'user:' || u.id WHERE u.id", "a.at", "a.id", [
+        "at" = "a.at" Instant, "action" = "a.action" Plain, "actor" = "a.actor" Plain,
+        "request_id" = "a.request_id" Plain, "details" = "a.details" Json,
+    ]),
 ];
 
 /// The tables whose rows name a session.
@@ -198,11 +202,11 @@ pub const OF_SESSION: &[Table] = &[
     table!("messages.jsonl", "messages WHERE session_row", "seq", "id", [
         "id" = "message_id" Plain,
         "session_id" = "(SELECT s.session_id FROM sessions s WHERE s.id = messages.session_row)" Plain,
-        "role" Plain, "content" Plain, "message_type" Plain, "tool_calls" Json, "tool_call_id" Plain,
+        "role" Plain, "content" Plain, "content_stored" Flag, "message_type" Plain, "tool_calls" Json, "tool_call_id" Plain,
         "metadata" Json, "tokens_used" Plain, "cost_usd" Usd, "created_at" Instant, "updated_at" Instant,
     ]),
     table!("memories.jsonl", "session_memories WHERE session_row", "created_at", "id", [
         "id" Plain, "session_id" = "(SELECT s.session_id FROM sessions s WHERE s.id = session_memories.session_row)" Plain,
-        "memory_type" Plain, "content" Plain, "metadata" Json, "created_at" Instant,
+        "memory_type" Plain, "content" Plain, "content_stored" Flag, "metadata" Json, "created_at" Instant,
     ]),
 ];

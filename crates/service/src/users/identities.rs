@@ -11,6 +11,7 @@ use crate::app::App;
 use crate::auth::grants::UserRef;
 use crate::db::{Db, DbError};
 use crate::live::Topic;
+use crate::measure;
 use arc_swap::ArcSwap;
 use kernel::{ExternalId, UserRowId};
 use std::collections::{HashMap, HashSet};
@@ -62,6 +63,7 @@ impl Identities {
     /// [`DbError`].
     pub async fn open(db: &Db) -> Result<Self, DbError> {
         let book = store::identities(db).await?;
+        measure::identities(book.suspended.len(), book.aliases.len());
         Ok(Self { book: ArcSwap::from_pointee(book), reading: Mutex::new(()) })
     }
 
@@ -79,6 +81,7 @@ pub async fn refresh(app: &App) {
     match store::identities(&app.db).await {
         Ok(book) => {
             let book = Arc::new(book);
+            measure::identities(book.suspended.len(), book.aliases.len());
             let before = app.identities.book.swap(Arc::clone(&book));
             // Ids may name other rows now.
             app.row_ids.clear();

@@ -21,7 +21,8 @@ use utoipa::ToSchema;
 #[derive(Debug, Deserialize, ToSchema)]
 pub struct MergeRequest {
     /// The other identity of the same person.
-    from: UserKey,
+    #[schema(value_type = UserKey)]
+    from: Option<UserKey>,
     /// For operators.
     reason: Option<Text<0, 1000>>,
 }
@@ -58,10 +59,12 @@ pub async fn merge_users(
     on: OnUser<WriteUser>,
     Input { value, .. }: Input<MergeRequest>,
 ) -> Result<Response, ApiError> {
-    let from = match begun(&app, &value.from, on.user.row).await? {
+    let named = value.from.ok_or_else(|| ApiError::missing(["body", "from"]))?;
+    let from = match begun(&app, &named, on.user.row).await? {
         Some(from) => from,
-        None => begin(&app, &on, &value).await?,
+        None => begin(&app, &on, &named, value.reason.map(Text::into_string)).await?,
     };
+    crate::audit::note("merged_row", from.0);
     let merge = Merge { from, into: on.user.row };
     merge::finish(&app, merge).await.map_err(|error| {
         ApiError::unavailable(
@@ -102,9 +105,14 @@ impl FromRow for Obstacles {
     }
 }
 
-async fn begin(app: &App, on: &OnUser<WriteUser>, asked: &MergeRequest) -> Result<UserRowId, ApiError> {
-    let not_found = || ApiError::user_not_found(asked.from.as_external().as_str());
-    let UserRef { row: from, .. } = store::find_key(app, &asked.from, false).await?.ok_or_else(not_found)?;
+async fn begin(
+    app: &App,
+    on: &OnUser<WriteUser>,
+    named: &UserKey,
+    reason: Option<String>,
+) -> Result<UserRowId, ApiError> {
+    let not_found = || ApiError::user_not_found(named.as_external().as_str());
+    let UserRef { row: from, .. } = store::find_key(app, named, false).await?.ok_or_else(not_found)?;
     if from == on.user.row {
         return Err(ApiError::invalid(["body", "from"], "must be another user than that of the path"));
     }
@@ -124,7 +132,6 @@ async fn begin(app: &App, on: &OnUser<WriteUser>, asked: &MergeRequest) -> Resul
         }
         () => {
             let merge = Merge { from, into: on.user.row };
-            let reason = asked.reason.clone().map(Text::into_string);
             let begun = merge::begin(app, merge, &on.caller.principal.caller(), reason).await;
             return match begun {
                 Ok(()) => Ok(from),

@@ -81,7 +81,7 @@ both_engines! {
         assert!(stranger.starts_with("admin:"), "{stranger}");
         assert_eq!((&rows[4]["actor"], &rows[5]["actor_subject"]), (&json!(stranger), &json!("auth0|admin")));
         assert_eq!((&rows[0]["actor"], &rows[0]["actor_subject"]), (&json!(admin), &json!(null)));
-        assert_eq!(actions(&app, &format!("?actor={stranger}")).await, ["put_price", "create_grant"]);
+        assert_eq!(actions(&app, &format!("?actor={stranger}")).await, ["ensure_user", "put_price", "create_grant"]);
         let text = json!(rows).to_string();
         assert!(!text.contains("example.com") && !text.contains("alice"), "{text}");
     }

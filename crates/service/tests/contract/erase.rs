@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 use testkit::actors::user_path;
+use testkit::s3::S3Server;
 use testkit::{Actor, Engine, TestApp, both_engines};
 use user_service::db::Db;
 
@@ -139,19 +140,19 @@ pub async fn sing(app: &TestApp) -> Actor {
 }
 
 /// The places under a folder where the canary is, in bytes of any case or as PostgreSQL's hex.
-fn heard(folder: &Path) -> Vec<String> {
+pub fn heard(folder: &Path, word: &str) -> Vec<String> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).expect("a folder").flatten() {
         let path = entry.path();
         if path.is_dir() {
-            found.extend(heard(&path));
+            found.extend(heard(&path, word));
             continue;
         }
         let name = path.display().to_string();
         let bytes = fs::read(&path).unwrap_or_default().to_ascii_lowercase();
-        let hits = bytes.windows(CANARY.len()).filter(|window| *window == CANARY.as_bytes()).count();
-        if hits > 0 || name.to_lowercase().contains(CANARY) {
-            let at = bytes.windows(CANARY.len()).position(|window| window == CANARY.as_bytes()).unwrap_or(0);
+        let hits = bytes.windows(word.len()).filter(|window| *window == word.as_bytes()).count();
+        if hits > 0 || name.to_lowercase().contains(word) {
+            let at = bytes.windows(word.len()).position(|window| window == word.as_bytes()).unwrap_or(0);
             let around = String::from_utf8_lossy(&bytes[at.saturating_sub(60)..(at + 80).min(bytes.len())])
                 .into_owned();
             found.push(format!("{name}: {hits} times: {around:?}"));
@@ -161,7 +162,7 @@ fn heard(folder: &Path) -> Vec<String> {
 }
 
 /// The rows of every table in which it is, on PostgreSQL.
-async fn told(app: &TestApp) -> Vec<String> {
+pub async fn told(app: &TestApp, word: &str) -> Vec<String> {
     let Db::Postgres(postgres) = &app.inside().db else { return Vec::new() };
     let connection = postgres.connection().await.expect("a connection");
     let tables = "SELECT table_name::text FROM information_schema.tables WHERE table_schema = 'public'";
@@ -170,8 +171,8 @@ async fn told(app: &TestApp) -> Vec<String> {
         let table: String = table.get(0);
         for row in connection.query(&format!("SELECT t::text FROM \"{table}\" t"), &[]).await.expect("rows") {
             let text: String = row.get(0);
-            let hex: String = CANARY.bytes().map(|byte| format!("{byte:02x}")).collect();
-            if text.to_lowercase().contains(CANARY) || text.contains(&hex) {
+            let hex: String = word.bytes().map(|byte| format!("{byte:02x}")).collect();
+            if text.to_lowercase().contains(word) || text.contains(&hex) {
                 found.push(format!("{table}: {text}"));
             }
         }
@@ -182,8 +183,8 @@ async fn told(app: &TestApp) -> Vec<String> {
 both_engines! {
     async fn an_erased_user_leaves_numbers_and_no_word(app: TestApp) {
         let user = sing(&app).await;
-        assert!(!heard(app.data_dir()).is_empty(), "it was heard before");
-        let tables: BTreeSet<String> = told(&app).await.iter().filter_map(|row| row.split(':').next().map(str::to_owned)).collect();
+        assert!(!heard(app.data_dir(), CANARY).is_empty(), "it was heard before");
+        let tables: BTreeSet<String> = told(&app, CANARY).await.iter().filter_map(|row| row.split(':').next().map(str::to_owned)).collect();
         if !tables.is_empty() {
             assert_eq!(tables.iter().map(String::as_str).collect::<Vec<_>>(), TABLES);
         }
@@ -193,8 +194,8 @@ both_engines! {
         assert_eq!(answer["data"], json!({"user_id": user.id(), "deleted": true, "erased": true}));
         app.admin.get(&user.own("")).await.refuses(404, "UserNotFoundException", "User not found: auth0|kanarienvogel7");
         let _ = app.sweep().await;
-        assert_eq!(told(&app).await, Vec::<String>::new());
-        assert_eq!(heard(app.data_dir()), Vec::<String>::new());
+        assert_eq!(told(&app, CANARY).await, Vec::<String>::new());
+        assert_eq!(heard(app.data_dir(), CANARY), Vec::<String>::new());
         assert_eq!(left(&app).await, Vec::<String>::new());
         // What was counted is counted still.
         let sql = "SELECT CAST(sum(records) AS BIGINT) FROM usage_rollups WHERE user_id = $1 AND period = 'month'";
@@ -221,8 +222,8 @@ both_engines! {
         // It was written down, and then the process died.
         user_service::users::erase::begin(&inside, kernel::UserRowId(row), "self").await.expect("begun");
         let _ = app.sweep().await;
-        assert_eq!(told(&app).await, Vec::<String>::new());
-        assert_eq!(heard(app.data_dir()), Vec::<String>::new());
+        assert_eq!(told(&app, CANARY).await, Vec::<String>::new());
+        assert_eq!(heard(app.data_dir(), CANARY), Vec::<String>::new());
         app.admin.get(&user_path(user.id(), "")).await.refuses(404, "UserNotFoundException", "User not found: auth0|kanarienvogel7");
         let done = "SELECT count(*) FROM erasures WHERE status = 'done' AND entries > 5 AND holds = 2";
         assert_eq!(inside.db.find::<i64>(done, &[]).await.expect("read"), Some(1));
@@ -233,8 +234,48 @@ both_engines! {
         let answer = app.alice.delete(&app.alice.own("?erase=false")).await.ok();
         assert_eq!(answer["data"], json!({"user_id": "auth0|alice", "deleted": true}));
         assert_eq!(app.alice.ensure().await["created"], false);
+        app.backend.post("/api/v1/users/ensure", json!({"auth0_id": "erased:1"})).await.refuses_field(&["body", "auth0_id"], "must not begin with");
         app.alice.delete(&app.alice.own("?erase=perhaps")).await.refuses_field(&["query", "erase"], "");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn files_in_a_store_that_is_away_go_when_it_is_back() {
+    let mut server = S3Server::start();
+    let settings = server.settings();
+    let settings: Vec<(&str, &str)> = settings.iter().map(|(key, value)| (*key, value.as_str())).collect();
+    let app = TestApp::start_with(Engine::Sqlite, &settings).await;
+    app.alice.ensure().await;
+    let _ = app.alice.upload(&format!("{CANARY}.txt"), CANARY.as_bytes()).await.ok();
+    assert!(server.on_disk().iter().any(|path| path.display().to_string().contains(CANARY)));
+    tokio::task::block_in_place(|| server.kill());
+    let answer = app.alice.delete(&app.alice.own("?erase=true")).await;
+    assert_eq!(
+        answer.with(503)["message"],
+        "The erasure has begun and goes on by itself; something is not available now"
+    );
+    app.alice.get("/api/v1/users/me").await.refuses(
+        404,
+        "UserNotFoundException",
+        "User not found: auth0|alice",
+    );
+    tokio::task::block_in_place(|| server.start_again());
+    let _ = app.sweep().await;
+    // Beside its objects the server keeps notes of its own, also of those that were deleted.
+    let own = |path: &Path| path.display().to_string().ends_with(".metadata.json");
+    let left: Vec<_> = server
+        .on_disk()
+        .into_iter()
+        .filter(|path| !own(path))
+        .filter(|path| {
+            let bytes = fs::read(path).unwrap_or_default();
+            path.display().to_string().contains(CANARY)
+                || bytes.windows(CANARY.len()).any(|window| window == CANARY.as_bytes())
+        })
+        .collect();
+    assert_eq!(left, Vec::<std::path::PathBuf>::new());
+    assert_eq!(heard(app.data_dir(), CANARY), Vec::<String>::new());
+    app.finish().await;
 }
 
 /// On PostgreSQL: the files of tables and indexes in which it is still, once they were written anew.
@@ -256,18 +297,16 @@ async fn left(app: &TestApp) -> Vec<String> {
 async fn a_long_history_is_sealed_anew_piece_by_piece() {
     for engine in [Engine::Sqlite, Engine::Postgres] {
         let app = TestApp::start(engine).await;
-        let row = app.alice.ensure().await["user_id"].clone();
+        app.alice.ensure().await;
         let charges: Vec<Value> = (0..600)
             .map(|n| json!({"user_id": "auth0|alice", "event_type": "x", "credits": 1, "tags": [format!("{CANARY}{n}")]}))
             .collect();
         let _ = app.alice.post("/api/v1/charges/batch", json!({"charges": charges})).await.ok();
-        let head = "SELECT head_hash FROM credit_accounts WHERE user_id = $1";
-        let _ = (head, row);
         let _ = app.alice.delete(&app.alice.own("?erase=true")).await.ok();
         let entries =
             app.inside().db.find::<i64>("SELECT entries FROM erasures WHERE status = 'done'", &[]).await;
         assert_eq!(entries.expect("read"), Some(601));
-        assert_eq!(told(&app).await, Vec::<String>::new());
+        assert_eq!(told(&app, CANARY).await, Vec::<String>::new());
         app.finish().await;
     }
 }

@@ -60,7 +60,7 @@ both_engines! {
         let members = export(&app.admin, &user).await;
         let names: Vec<&str> = members.keys().map(String::as_str).filter(|name| !name.starts_with("files/")).collect();
         assert_eq!(names, [
-            "auto_top_up.jsonl", "credits/account.jsonl", "credits/grants.jsonl", "credits/holds.jsonl",
+            "audit.jsonl", "auto_top_up.jsonl", "credits/account.jsonl", "credits/grants.jsonl", "credits/holds.jsonl",
             "credits/transactions.jsonl", "files.jsonl", "identities.jsonl", "manifest.json", "memories.jsonl",
             "messages.jsonl", "payments.jsonl", "profile.jsonl", "sessions.jsonl", "stripe_customer.jsonl",
             "subscriptions.jsonl", "usage.jsonl",
@@ -94,6 +94,7 @@ both_engines! {
             own.iter().zip(&api).for_each(|(one, other)| within(one, other, &[]));
         }
         assert_eq!(lines(&members, "memories.jsonl").len(), 2);
+        assert!(column(&lines(&members, "audit.jsonl").into(), "action").contains(&json!("suspend_user")));
         // The files as they were uploaded.
         let files = lines(&members, "files.jsonl");
         let texts: Vec<String> = files

@@ -1,5 +1,6 @@
 //! Money through Stripe: intents, checkouts, packs, refunds, and events however they come.
 
+mod erase;
 mod events;
 mod life;
 pub mod shop;

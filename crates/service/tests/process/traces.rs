@@ -60,6 +60,7 @@ async fn a_collector_hears_of_each_request_under_its_callers_trace(place: Place)
         ("OTEL_EXPORTER_OTLP_ENDPOINT", collector.as_str()),
         ("OTEL_EXPORTER_OTLP_HEADERS", "x-collector-key=canary-collector"),
         ("OTEL_SERVICE_NAME", "billing"),
+        ("LOG_LEVEL", "debug"),
     ];
     let service = PROGRAM.start(&place, &settings).await;
     let http = reqwest::Client::builder().no_proxy().build().expect("a client");
@@ -87,6 +88,9 @@ async fn a_collector_hears_of_each_request_under_its_callers_trace(place: Place)
     send("GET", "/api/v1/users/canary-user", &unwanted, json!({})).await;
     let fresh = send("GET", "/health/live", "00-canary", json!({})).await;
     let fresh = fresh.headers()["traceparent"].to_str().expect("a text").to_owned();
+    let refused =
+        http.get(service.url("/api/v1/users/me")).bearer_auth("a.b.c").header("traceparent", &parent);
+    assert_eq!(refused.send().await.expect("an answer").status(), 401);
     let ended = service.stop().await;
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
 
@@ -123,12 +127,13 @@ async fn a_collector_hears_of_each_request_under_its_callers_trace(place: Place)
         "the caller does not keep that trace"
     );
     assert!(spans.iter().any(|span| fresh.contains(&hex(&span.trace_id)) && span.parent_span_id.is_empty()));
-    // The log names the trace.
-    let line = ended
-        .stdout
-        .lines()
-        .find(|line| line.contains("/credits/consume\"") && line.contains("\"status\":400"));
-    assert!(line.is_some_and(|line| line.contains(&format!("\"trace_id\":\"{TRACE}\""))), "{line:?}");
+    // The log names the trace, also where what works for a request speaks.
+    for words in ["\"error_code\":\"InsufficientCreditsException\"", "\"message\":\"token refused\""] {
+        let line =
+            ended.stdout.lines().find(|line| line.contains(words)).unwrap_or_else(|| panic!("{words}"));
+        let line: Value = serde_json::from_str(line).expect("one JSON object");
+        assert_eq!(line["trace_id"], TRACE, "{line}");
+    }
     assert!(!ended.stdout.contains("canary-collector"));
 }
 

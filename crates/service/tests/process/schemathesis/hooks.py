@@ -18,7 +18,7 @@ OWN, FOREIGN = PEERS["own"], PEERS["foreign"]
 # Whether this run asks as Alice, or as somebody who may reach everybody.
 ALICE = PEERS["identity"] == "alice"
 # What would take away what the other requests stand on; such a request names somebody of its own.
-ENDS = {"delete_user"}
+ENDS = {"delete_user", "suspend_user", "merge_users"}
 # What is nobody's in particular.
 SHARED = {"model"}
 ASKED = Counter()
