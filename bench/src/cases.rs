@@ -39,10 +39,10 @@ pub enum Case {
     MessageAppend,
     /// The last 50 messages of a short and of a long session.
     LastMessages,
-    /// The no-op with RS256 tokens: of 1000 users in turn, remembered; and each used for the first time.
-    Tokens,
     /// The no-op with limits of rates that nobody reaches, beside the no-op without.
     RateLimited,
+    /// The no-op with RS256 tokens: of 1000 users in turn, remembered; and each used for the first time.
+    Tokens,
     /// Uploading and downloading large and small files, beside `dd` and nginx.
     Files,
 }

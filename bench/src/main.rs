@@ -2,8 +2,8 @@
 //!
 //! Reading order: `suite` (what is measured, in which order), `cases` (the requests), `wrk` and
 //! `open_loop` and `pairs` (the ways of driving), `books` (what must hold afterwards), `bare` (the engine
-//! without the service), `files` (megabytes in and out), `tokens` (an issuer of tokens), `limiter` (memory for a
-//! million buckets), `replay` (real input, exact totals), `report` (the table and the targets).
+//! without the service), `files` (megabytes in and out), `tokens` (an issuer of tokens), `limiter` (memory for a million buckets),
+//! `replay` (real input, exact totals), `report` (the table and the targets).
 //! Nothing here touches a database or a server that it did not start itself.
 
 mod api;

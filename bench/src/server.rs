@@ -32,8 +32,8 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts `program` on `storage`, with more settings, and waits until it is ready; nobody's rate is limited
-    /// unless they say so.
+    /// Starts `program` on `storage`, with more settings, and waits until it is ready. Nobody's rate is limited,
+    /// unless the settings say so.
     pub async fn start(program: PathBuf, storage: Storage, more: &[(&str, String)]) -> Fallible<Self> {
         let address = SocketAddr::from(([127, 0, 0, 1], free_port()?));
         let (key, jwt_secret) = (format!("usk_{}", wall::random_hex(24)?), wall::random_hex(32)?);

@@ -226,8 +226,8 @@ impl<'a> Session<'a> {
             Case::Stats => self.stats(findings).await,
             Case::MessageAppend => self.message_append(findings).await,
             Case::LastMessages => self.last_messages(findings).await,
-            Case::Tokens => self.tokens(findings).await,
             Case::RateLimited => self.rate_limited(findings).await,
+            Case::Tokens => self.tokens(findings).await,
             Case::Files => {
                 let moved = files::measure(self.engine().name(), &self.server, &self.users).await?;
                 findings.transfers.extend(moved);
@@ -283,9 +283,8 @@ impl<'a> Session<'a> {
         ];
         let program = self.options.program.canonicalize()?;
         let mut server = Server::start(program, storage, &limits).await?;
-        let api = Api::new(&server)?;
-        let users = users::make(&api, "limited", self.users.len(), &server.jwt_secret, "1").await?;
-        let requests = cases::noop(server.address, &users);
+        let users = users::make(&Api::new(&server)?, "limited", self.users.len(), &server.jwt_secret, "1");
+        let requests = cases::noop(server.address, &users.await?);
         let load = Load::prepare(&server.storage.folder, "noop", &requests)?;
         for &connections in &self.options.connections {
             let seconds = self.options.seconds;

@@ -90,7 +90,7 @@ mod tests {
             let refused = load(&[(key, bad)]).expect_err(bad);
             assert!(refused.starts_with(&format!("{key} must be")), "{refused}");
         }
-        for bad in ["localhost:6379", "http://secret-7@localhost", "redis://"] {
+        for bad in ["localhost:6379", "http://secret-7@localhost", "redis://localhost:none"] {
             let refused = load(&[("REDIS_URL", bad)]).expect_err(bad);
             assert!(refused.starts_with("REDIS_URL must be an address"), "{refused}");
             assert!(!refused.contains("secret-7"), "{refused}");

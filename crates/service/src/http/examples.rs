@@ -89,7 +89,7 @@ fn health() -> Value {
         }},
         "uptime": "operational", "uptime_seconds": 86_400,
         "checks": {"database": "ok", "engine": "sqlite", "token_keys": "ok", "object_store": "ok",
-            "file_store": "local", "waiting_writes": 0},
+            "file_store": "local", "rate_limiter": "memory", "waiting_writes": 0},
     })
 }
 

@@ -113,15 +113,15 @@ both_engines! {
     }
 
     async fn large_texts_are_compressed_for_whoever_asks(app: TestApp) {
+        let plain = ask(&app, "GET /openapi.json", "").await;
+        assert!(!plain.contains("content-encoding") && plain.contains("\"openapi\""));
         for coding in ["gzip", "zstd"] {
             let answer = ask(&app, "GET /openapi.json", &format!("Accept-Encoding: {coding}\r\n")).await;
             let (head, body) = answer.split_once("\r\n\r\n").expect("an answer");
             assert!(head.contains(&format!("\r\ncontent-encoding: {coding}")), "{head}");
             assert!(head.contains("\r\nvary: ") && head.contains("accept-encoding"), "{head}");
-            assert!(body.len() < 200_000 && !body.contains("\"openapi\""), "{} bytes", body.len());
+            assert!(body.len() < plain.len() / 2 && !body.contains("\"openapi\""), "{} bytes", body.len());
         }
-        let plain = ask(&app, "GET /openapi.json", "").await;
-        assert!(!plain.contains("content-encoding") && plain.contains("\"openapi\""));
         // Small ones are not, and neither are files.
         assert!(!ask(&app, "GET /health/live", "Accept-Encoding: gzip\r\n").await.contains("content-encoding"));
         app.alice.ensure().await;

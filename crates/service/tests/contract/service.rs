@@ -19,7 +19,7 @@ both_engines! {
                 "features": ["user_management", "credit_management", "subscription_integration", "analytics"],
             }},
             "uptime": "operational", "uptime_seconds": 90,
-            "checks": {"database": "ok", "engine": null, "token_keys": "ok", "object_store": "ok", "file_store": "local", "waiting_writes": 0},
+            "checks": {"database": "ok", "engine": null, "token_keys": "ok", "object_store": "ok", "file_store": "local", "rate_limiter": "off", "waiting_writes": 0},
         }));
         assert_eq!(app.anon.get("/health/live").await.ok(), json!({"status": "alive"}));
         assert_eq!(app.anon.get("/health/ready").await.ok(), json!({"status": "ready"}));

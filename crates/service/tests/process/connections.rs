@@ -34,7 +34,8 @@ async fn five_thousand_idle_connections_do_not_keep_health_waiting() {
     if idle < 5_000 {
         eprintln!("only {idle} idle connections: the hard limit of open files is {files}");
     }
-    let service = PROGRAM.start(&Place::sqlite(), &[]).await;
+    let place = Place::sqlite();
+    let service = PROGRAM.start(&place, &[]).await;
     let mut connections = Vec::with_capacity(idle);
     for _ in 0..idle {
         connections.push(TcpStream::connect(service.address).await.expect("a connection"));
@@ -54,7 +55,8 @@ async fn five_thousand_idle_connections_do_not_keep_health_waiting() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_holds_a_connection_for_nothing_loses_it() {
     let settings = [("REQUEST_TIMEOUT_SECONDS", "1"), ("MAX_CONNECTIONS", "16")];
-    let service = PROGRAM.start(&Place::sqlite(), &settings).await;
+    let place = Place::sqlite();
+    let service = PROGRAM.start(&place, &settings).await;
     let connect = async || TcpStream::connect(service.address).await.expect("a connection");
     // Silent, in the middle of a header, in the middle of the words that begin HTTP/2, after an answer.
     let mut held = Vec::new();
