@@ -283,8 +283,9 @@ impl<'a> Session<'a> {
         ];
         let program = self.options.program.canonicalize()?;
         let mut server = Server::start(program, storage, &limits).await?;
-        let users = users::make(&Api::new(&server)?, "limited", self.users.len(), &server.jwt_secret, "1");
-        let requests = cases::noop(server.address, &users.await?);
+        let api = Api::new(&server)?;
+        let users = users::make(&api, "limited", self.users.len(), &server.jwt_secret, "1").await?;
+        let requests = cases::noop(server.address, &users);
         let load = Load::prepare(&server.storage.folder, "noop", &requests)?;
         for &connections in &self.options.connections {
             let seconds = self.options.seconds;
