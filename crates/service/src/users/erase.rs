@@ -22,6 +22,8 @@ use kernel::{ExternalId, Timestamp, UserRowId};
 const AT_ONCE: i64 = 100;
 /// How many users are erased in one go because they were deleted long ago.
 const DUE_AT_ONCE: i64 = 20;
+/// How many events of Stripe are looked through at once.
+const EVENTS_AT_ONCE: i64 = 5_000;
 /// How many usage records or buckets lose their texts in one commit.
 const USAGE_AT_ONCE: i64 = 500;
 
@@ -79,6 +81,7 @@ pub async fn finish(app: &App, user: UserRowId) -> Result<(), WriteError> {
     remove_files(app, user).await?;
     remove_sessions(app, user).await?;
     strip_usage(app, user).await?;
+    strip_events(app, user).await?;
     execute(app, user, of_payments(user, app.clock.now())).await?;
     remove_answers(app, user).await?;
     reseal::run(app, user).await?;
@@ -237,6 +240,29 @@ async fn buckets_end(db: &Db, user: UserRowId, period: &str, from: i64) -> Resul
         AND bucket > $3 ORDER BY bucket LIMIT $4) n ORDER BY bucket DESC LIMIT 1";
     let values = vec![user.0.into(), period.into(), from.into(), USAGE_AT_ONCE.into()];
     Ok(db.query(sql, values).await?.pop())
+}
+
+/// Empties events of Stripe that name no customer and are about a payment of the user all the same, such as
+/// the charge of an intent: only what they say names it, so they are looked through, on a reader.
+async fn strip_events(app: &App, user: UserRowId) -> Result<(), WriteError> {
+    let last = "SELECT seq FROM stripe_events ORDER BY seq DESC LIMIT 1";
+    let last = app.db.find::<i64>(last, &[]).await?.unwrap_or(0);
+    let mut after = 0;
+    while after < last {
+        let to = after.saturating_add(EVENTS_AT_ONCE);
+        let sql = "SELECT e.seq FROM stripe_events e WHERE e.seq > $1 AND e.seq <= $2 AND e.customer IS NULL \
+            AND e.payload <> '{}' AND EXISTS (SELECT 1 FROM payments p WHERE p.user_id = $3 \
+            AND (e.payload LIKE '%' || p.payment_intent || '%' OR e.payload LIKE '%' || p.invoice || '%'))";
+        let found = app.db.query::<i64>(sql, vec![after.into(), to.into(), user.0.into()]).await?;
+        for some in found.chunks(100) {
+            let sql = "UPDATE stripe_events SET payload = '{}', error = NULL, \
+                status = CASE WHEN status IN ('received', 'waiting') THEN 'unhandled' ELSE status END WHERE seq = $1";
+            let emptied = some.iter().map(|seq| Statement::any(sql, vec![(*seq).into()])).collect();
+            execute(app, user, emptied).await?;
+        }
+        after = to;
+    }
+    Ok(())
 }
 
 /// What of subscriptions, payments and limits names a person, or what it did.
