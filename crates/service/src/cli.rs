@@ -91,6 +91,9 @@ pub struct KeysCreate {
 }
 
 fn named(text: &str) -> Result<String, String> {
+    if text.chars().any(char::is_control) {
+        return Err("must have no control characters".to_owned());
+    }
     Text::<1, 100>::new(text.to_owned()).map(Text::into_string).map_err(|rule| rule.to_string())
 }
 

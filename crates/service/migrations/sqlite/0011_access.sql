@@ -13,6 +13,7 @@ CREATE TABLE audit_log (
 ) STRICT;
 CREATE INDEX audit_log_at ON audit_log (at, id);
 CREATE INDEX audit_log_actor ON audit_log (actor, at, id);
+CREATE INDEX audit_log_actor_action ON audit_log (actor, action, at, id);
 CREATE INDEX audit_log_action ON audit_log (action, at, id);
 CREATE INDEX audit_log_target ON audit_log (target, at, id);
 

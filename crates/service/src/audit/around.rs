@@ -9,6 +9,7 @@ use crate::app::App;
 use crate::auth::Principal;
 use crate::auth::grants::Caller;
 use crate::http::ApiError;
+use crate::http::operations::Audited;
 use crate::users::store;
 use crate::writer::{Command, Edit};
 use axum::body::Body;
@@ -29,16 +30,20 @@ tokio::task_local! {
 /// Where a request's row waits.
 struct Place {
     action: Arc<str>,
+    whose: Audited,
     row: Mutex<Option<Box<Record>>>,
 }
 
 /// Runs a request, and sees to it that what it did is written down.
 pub async fn run(State(app): State<Arc<App>>, request: Request<Body>, next: Next) -> Response {
-    let action = request.extensions().get::<MatchedPath>().and_then(|route| {
-        app.operations.find(request.method(), route.as_str()).and_then(|operation| operation.audited())
+    let route = request.extensions().get::<MatchedPath>();
+    let known = route.and_then(|route| app.operations.find(request.method(), route.as_str()));
+    let place = known.filter(|known| known.audited() != Audited::Nobody).map(|known| Place {
+        action: Arc::clone(&known.name),
+        whose: known.audited(),
+        row: Mutex::new(None),
     });
-    let Some(action) = action else { return next.run(request).await };
-    let place = Place { action, row: Mutex::new(None) };
+    let Some(place) = place else { return next.run(request).await };
     PLACE.scope(place, answer(app, request, next)).await
 }
 
@@ -58,7 +63,7 @@ async fn answer(app: Arc<App>, request: Request<Body>, next: Next) -> Response {
 /// Does something at the command line, and writes it down with the first thing that it changes.
 pub async fn at_the_command_line<T>(action: &'static str, doing: impl Future<Output = T>) -> T {
     let row = Mutex::new(Some(Box::new(Record::of_cli(action))));
-    PLACE.scope(Place { action: action.into(), row }, doing).await
+    PLACE.scope(Place { action: action.into(), whose: Audited::KeysAndAdmins, row }, doing).await
 }
 
 fn is_waiting() -> bool {
@@ -70,8 +75,9 @@ fn is_waiting() -> bool {
 /// # Errors
 /// 503 when the database is down.
 pub async fn arm(app: &Arc<App>, parts: &mut Parts, caller: &Caller) -> Result<(), ApiError> {
-    let Ok(action) = PLACE.try_with(|place| Arc::clone(&place.action)) else { return Ok(()) };
-    if caller.is_plain() {
+    let found = PLACE.try_with(|place| (Arc::clone(&place.action), place.whose));
+    let Ok((action, whose)) = found else { return Ok(()) };
+    if caller.is_plain() || (whose == Audited::Admins && !caller.principal.is_admin()) {
         return Ok(());
     }
     let actor = match &caller.principal {

@@ -1,8 +1,8 @@
 //! The audit log: what operators and service keys did, written with what they did.
 //!
 //! What always holds:
-//! - A route is audited by being what it is. One that changes something and needs a scope of
-//!   [`AUDITED`] is, whenever a service key or an admin calls it; nobody writes a row by hand.
+//! - A route is audited by being what it is; nobody writes a row by hand. Whatever an admin changes is. What a
+//!   service key changes is where the route needs a scope of [`AUDITED`], or removes something.
 //! - The row is in the transaction of the first command that the request gives the writer. A
 //!   request that gives it none gets a row of its own before it is answered; where that cannot be
 //!   written, neither is the answer given. What is refused, and an answer that is repeated under an
@@ -28,6 +28,9 @@ use crate::auth::Scope;
 /// What only reads is not either, but for [`READS`].
 pub const AUDITED: [Scope; 5] =
     [Scope::Admin, Scope::CreditsGrant, Scope::UsersWrite, Scope::WebhooksWrite, Scope::TokensIssue];
+
+/// What changes nothing although it is no `GET`.
+pub const ASKS: [&str; 4] = ["noop", "get_quote", "check_limits", "check_entitlement"];
 
 /// What takes all that is known of a person away with it.
 pub const READS: [&str; 1] = ["export_user"];

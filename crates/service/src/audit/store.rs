@@ -90,6 +90,7 @@ macro_rules! entries {
 pub async fn list(db: &Db, filter: Filter) -> Result<Rows<Entry>, DbError> {
     let sql = match &filter {
         Filter { target: Some(_), .. } => entries!("l.target = $7 AND"),
+        Filter { actor: Some(_), action: Some(_), .. } => entries!("l.actor = $5 AND l.action = $6 AND"),
         Filter { actor: Some(_), .. } => entries!("l.actor = $5 AND"),
         Filter { action: Some(_), .. } => entries!("l.action = $6 AND"),
         _ => entries!(""),

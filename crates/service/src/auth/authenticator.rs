@@ -13,7 +13,7 @@ use kernel::{Clock, Secret};
 use std::net::IpAddr;
 
 /// The header of service keys.
-const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
+pub const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
 /// What every service key that is made by this service starts with; no token does.
 const KEY_PREFIX: &[u8] = crate::keys::text::PREFIX.as_bytes();
@@ -39,6 +39,14 @@ pub enum AuthError {
     /// Its key cannot be looked up.
     #[error("the service keys cannot be looked up")]
     Unavailable,
+}
+
+impl AuthError {
+    /// Whether it says that the credentials are not good, rather than that nobody knows now.
+    #[must_use]
+    pub const fn is_final(self) -> bool {
+        matches!(self, Self::Missing | Self::Invalid | Self::Address)
+    }
 }
 
 /// Turns credentials into principals.

@@ -3,6 +3,7 @@
 //! A plain user reaches its own resources only; another's is 403, an unknown one 404. A service
 //! key reaches any user within its scopes. An admin reaches all.
 
+use super::authenticator::API_KEY;
 use super::{Principal, Scope, Scopes, UserPrincipal};
 use crate::app::App;
 use crate::audit;
@@ -12,7 +13,11 @@ use crate::http::{ApiError, RequestFacts};
 use crate::sessions::{self, SessionRef};
 use crate::users::store;
 use axum::extract::{FromRequestParts, MatchedPath, RawPathParams};
+use axum::http::HeaderMap;
+use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
 use kernel::{ExternalId, UserKey, UserRowId};
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -298,10 +303,27 @@ fn suspended() -> ApiError {
 }
 
 impl Caller {
-    /// Whether what the caller began to watch is over, because it is a user who is suspended.
-    pub fn revoked(&self, app: &Arc<App>) -> impl Fn() -> bool + Send + Sync + 'static {
-        let (app, subject) = (Arc::clone(app), self.subject().cloned());
-        move || subject.as_ref().is_some_and(|subject| app.identities.book().is_suspended(subject))
+    /// Whether what the caller began to watch is over: it is a user who is suspended, or what it came with is not
+    /// accepted any more, because its time is over or its key was taken back.
+    pub fn revoked(
+        &self,
+        app: &Arc<App>,
+        headers: &HeaderMap,
+    ) -> impl Fn() -> BoxFuture<'static, bool> + Send + Sync + 'static {
+        let shown = headers.iter().filter(|(name, _)| **name == AUTHORIZATION || **name == API_KEY);
+        let shown: Arc<HeaderMap> =
+            Arc::new(shown.map(|(name, value)| (name.clone(), value.clone())).collect());
+        let (app, subject, address) = (Arc::clone(app), self.subject().cloned(), self.facts.client_ip);
+        move || {
+            let (app, shown, subject) = (Arc::clone(&app), Arc::clone(&shown), subject.clone());
+            async move {
+                let suspended = subject.is_some_and(|subject| app.identities.book().is_suspended(&subject));
+                // Where it cannot be judged now, the stream goes on: its reads will say what is the matter.
+                let judged = app.auth.authenticate_from(&shown, address);
+                suspended || matches!(judged.await, Err(error) if error.is_final())
+            }
+            .boxed()
+        }
     }
 
     /// Refuses new spending for a suspended user, unless an admin asks.

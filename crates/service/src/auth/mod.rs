@@ -26,6 +26,7 @@ pub mod jwt;
 pub mod key_set;
 pub mod principal;
 pub mod token;
+pub mod unique;
 pub mod user_token;
 pub mod user_token_api;
 

@@ -6,11 +6,10 @@
 //!   objects in UTF-8 that name no member of theirs twice.
 //! - What a header says of keys (`jwk`, `jku`, `x5u`, `x5c`) is not looked at.
 
+use super::unique::Unique;
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use jsonwebtoken::Algorithm;
-use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
 use serde_json::{Map, Value};
-use std::fmt;
 
 /// The longest token that is looked at, in bytes; it is also half of what all headers may have.
 pub const TOKEN_MAX_BYTES: usize = 8 * 1024;
@@ -175,32 +174,8 @@ fn is_token_type(typ: &Value) -> bool {
 /// The JSON object in one part of a token.
 fn object(part: &str) -> Result<Map<String, Value>, Refusal> {
     let json = URL_SAFE_NO_PAD.decode(part).map_err(|_| Refusal::Malformed)?;
-    serde_json::from_slice::<Members>(&json).map(|members| members.0).map_err(|_| Refusal::Malformed)
-}
-
-/// The members of a JSON object in which no name stands twice.
-struct Members(Map<String, Value>);
-
-impl<'de> Deserialize<'de> for Members {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Reader;
-        impl<'de> Visitor<'de> for Reader {
-            type Value = Members;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a JSON object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Members, A::Error> {
-                let mut members = Map::new();
-                while let Some((name, value)) = access.next_entry::<String, Value>()? {
-                    if members.insert(name, value).is_some() {
-                        return Err(A::Error::custom("a name stands twice"));
-                    }
-                }
-                Ok(Members(members))
-            }
-        }
-        deserializer.deserialize_map(Reader)
+    match serde_json::from_slice(&json) {
+        Ok(Unique(Value::Object(members))) => Ok(members),
+        _ => Err(Refusal::Malformed),
     }
 }

@@ -6,9 +6,10 @@
 //! checked with the other's key. A token ends with the key that issued it.
 
 use super::principal::{Scopes, UserPrincipal};
-use super::token::Refusal;
+use super::token::{Refusal, TOKEN_MAX_BYTES};
 use crate::db::{Db, DbError, FromRow, Row, Value};
 use crate::keys::{Keys, text};
+use crate::measure;
 use crate::writer::{Command, Edit, Statement, WriteError, Writer};
 use aws_lc_rs::rand::{SecureRandom as _, SystemRandom};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation, decode, encode};
@@ -124,6 +125,15 @@ impl UserTokens {
     /// # Errors
     /// A [`Refusal`] that says why the token is not accepted.
     pub async fn verify(&self, token: &[u8]) -> Result<UserPrincipal, Refusal> {
+        let judged = self.judge(token).await;
+        measure::token_judged(judged.as_ref().map_or_else(|refusal| refusal.name(), |_| "verified"));
+        judged
+    }
+
+    async fn judge(&self, token: &[u8]) -> Result<UserPrincipal, Refusal> {
+        if token.len() > TOKEN_MAX_BYTES {
+            return Err(Refusal::TooLong);
+        }
         let secret = self.secret.get_or_try_init(|| self.read()).await?;
         // Why it is none is for the debug log alone, and the library's words can quote the token.
         let decoded = decode::<Claims>(token, &secret.verifies, &self.validation);

@@ -5,6 +5,7 @@ use super::context::Basis;
 use super::ledger::{Adjust, LedgerCommand, Void};
 use super::model::CREDIT_LIMIT_MAX;
 use crate::app::App;
+use crate::audit;
 use crate::auth::grants::CanGrant;
 use crate::http::envelope::bytes as to_bytes;
 use crate::http::{ApiError, Envelope, Input};
@@ -157,6 +158,7 @@ pub async fn set_credit_limit(
         let rule = format!("must be at most {CREDIT_LIMIT_MAX}");
         return Err(ApiError::invalid(["body", "credit_limit"], rule));
     }
+    audit::note("credit_limit", serde_json::json!(limit));
     let clock = app.clock.clone();
     let respond = move |done: &Done| match done {
         Done::Account(account) => {

@@ -210,6 +210,7 @@ fn complete_operation(method: &Method, operation: &mut Operation) {
                 | "create_user_token"
                 | "create_key"
                 | "rotate_key"
+                | "update_key"
                 | "put_local_file"
                 | "get_quote"
                 | "check_limits"
@@ -220,7 +221,7 @@ fn complete_operation(method: &Method, operation: &mut Operation) {
                 | "replay_stripe_event"
         );
     parameters.push(
-        header_parameter("X-Request-ID", "Taken, echoed, logged and put in errors; made when absent.", 128)
+        header_parameter("X-Request-ID", "Taken where it is 1 to 128 of `A-Z a-z 0-9 . _ : / + = -` and no key or token, echoed, logged and put in errors; made otherwise.", 128)
             .into(),
     );
     if keyed {
@@ -247,7 +248,7 @@ fn complete_operation(method: &Method, operation: &mut Operation) {
         (408, true, "The request took longer than `REQUEST_TIMEOUT_SECONDS`."),
         (
             409,
-            keyed || matches!(name.as_str(), "delete_user" | "replay_stripe_event"),
+            keyed || matches!(name.as_str(), "delete_user" | "replay_stripe_event" | "update_key"),
             "It conflicts with what is there.",
         ),
         (413, has_body, "The body is larger than 1 MiB, a batch larger than 16 MiB."),

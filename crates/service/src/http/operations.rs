@@ -1,6 +1,6 @@
 //! What the document says of each route, for whoever acts on it: its name, the scopes that it needs, and its class.
 
-use crate::audit::{AUDITED, READS};
+use crate::audit::{ASKS, AUDITED, READS};
 use crate::auth::Scopes;
 use crate::http::docs::{is_page, is_public};
 use crate::rate_limits::Class;
@@ -21,15 +21,31 @@ pub struct Known {
     /// What kind of work it is, for the limits of rates.
     pub class: Class,
     changes: bool,
+    removes: bool,
+}
+
+/// Whose use of a route is written down in the audit log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Audited {
+    /// Nobody's.
+    Nobody,
+    /// That of admins: what they do with users' own things, which service keys do all day.
+    Admins,
+    /// That of service keys as well.
+    KeysAndAdmins,
 }
 
 impl Known {
-    /// Its name, where what keys and admins do with it is written down.
+    /// Whose use of it is written down.
     #[must_use]
-    pub fn audited(&self) -> Option<Arc<str>> {
-        let scopes = self.scopes?;
-        let changes = self.changes && AUDITED.iter().any(|scope| scopes.contains(*scope));
-        (changes || READS.contains(&&*self.name)).then(|| Arc::clone(&self.name))
+    pub fn audited(&self) -> Audited {
+        let Some(scopes) = self.scopes else { return Audited::Nobody };
+        let of_keys = AUDITED.iter().any(|scope| scopes.contains(*scope)) || self.removes;
+        match () {
+            () if READS.contains(&&*self.name) || (self.changes && of_keys) => Audited::KeysAndAdmins,
+            () if self.changes && !ASKS.contains(&&*self.name) => Audited::Admins,
+            () => Audited::Nobody,
+        }
     }
 }
 
@@ -64,6 +80,8 @@ impl Operations {
     pub fn find(&self, method: &Method, route: &str) -> Option<&Known> {
         // A path that takes any number of steps has a name of its own in the router's language.
         let path = if route.contains("{*") { route.replace("{*", "{").into() } else { Cow::Borrowed(route) };
+        // A route of GET answers HEAD as well.
+        let method = if *method == Method::HEAD { &Method::GET } else { method };
         let methods = self.0.get(&*path)?;
         methods.iter().find(|(known, _)| known == method).map(|(_, known)| known)
     }
@@ -71,8 +89,6 @@ impl Operations {
     /// What kind of work it is; pages of the documentation cost nothing worth counting.
     #[must_use]
     pub fn class(&self, method: &Method, route: &str) -> Class {
-        // A route of GET answers HEAD as well.
-        let method = if *method == Method::HEAD { &Method::GET } else { method };
         match self.find(method, route) {
             Some(known) => known.class,
             None if is_page(route) => Class::Exempt,
@@ -95,7 +111,13 @@ fn known(method: &Method, operation: &Operation) -> Option<Known> {
     let of_keys = security.as_array().into_iter().flatten().find_map(|one| one["service_key"].as_array());
     let scopes =
         of_keys.map(|scopes| scopes.iter().filter_map(|scope| scope.as_str()?.parse().ok()).collect());
-    Some(Known { name: name.into(), scopes, class, changes: *method != Method::GET })
+    Some(Known {
+        name: name.into(),
+        scopes,
+        class,
+        changes: *method != Method::GET,
+        removes: *method == Method::DELETE,
+    })
 }
 
 #[cfg(test)]
@@ -109,7 +131,7 @@ mod tests {
         let operations = Operations::of(&document);
         let audited = |method: Method, path: &str| {
             let found = operations.find(&method, path).expect(path);
-            found.audited().is_some()
+            found.audited()
         };
         for (method, path) in [
             (Method::POST, "/api/v1/users/{user_id}/credits/grants"),
@@ -120,18 +142,26 @@ mod tests {
             (Method::DELETE, "/api/v1/users/{user_id}"),
             (Method::POST, "/api/v1/users/{user_id}/suspend"),
             (Method::GET, "/api/v1/users/{user_id}/export"),
+            (Method::DELETE, "/api/v1/sessions/{session_id}"),
+            (Method::DELETE, "/api/v1/users/{user_id}/files"),
         ] {
-            assert!(audited(method, path), "{path}");
+            assert_eq!(audited(method, path), Audited::KeysAndAdmins, "{path}");
         }
         for (method, path) in [
             (Method::POST, "/api/v1/users/{user_id}/credits/consume"),
             (Method::POST, "/api/v1/users/{user_id}/charges"),
             (Method::POST, "/api/v1/users/{user_id}/usage"),
             (Method::POST, "/api/v1/sessions/{session_id}/messages"),
+        ] {
+            assert_eq!(audited(method, path), Audited::Admins, "{path}");
+        }
+        for (method, path) in [
+            (Method::POST, "/api/v1/noop"),
+            (Method::POST, "/api/v1/users/{user_id}/limits/check"),
             (Method::GET, "/api/v1/admin/stripe/events"),
             (Method::POST, "/api/v1/payments/portal"),
         ] {
-            assert!(!audited(method, path), "{path}");
+            assert_eq!(audited(method, path), Audited::Nobody, "{path}");
         }
         assert!(operations.find(&Method::POST, "/api/v1/nothing").is_none());
     }

@@ -1,18 +1,16 @@
 //! Routes of service keys, all of them for admins.
 
 use super::edits;
-use super::model::{KEYS_MAX, Key, SECRETS_MAX};
-use super::request::{CreateKeyRequest, RotateKeyRequest, UpdateKeyRequest};
+use super::model::{KEYS_MAX, Key, SECRETS_MAX, networks_text};
+use super::request::{CreateKeyRequest, KeyChange, RotateKeyRequest, UpdateKeyRequest};
 use super::{store, text};
 use crate::app::App;
 use crate::audit;
 use crate::auth::Scope;
 use crate::auth::grants::Admin;
-use crate::http::envelope::bytes as to_bytes;
 use crate::http::page::{Page, PageQuery};
 use crate::http::{ApiError, Envelope, Input, Query, json};
-use crate::users::api::answered;
-use crate::writer::{Command, Done, WriteError};
+use crate::writer::{Command, WriteError};
 use axum::extract::{Path, State};
 use axum::response::Response;
 use kernel::{Flag, Secret, Text, Timestamp};
@@ -118,7 +116,7 @@ pub async fn create_key(
     let fresh = text::make(None);
     let key = Key { key_id: fresh.key_id, ..value.key(audit::around::actor(), now)? };
     audit::target(|| format!("key:{}", key.key_id));
-    audit::note("scopes", key.scopes.to_string());
+    key.note();
     match app.writer.execute(Command::Edit(edits::create(&key, fresh.digest))).await {
         Err(WriteError::Refused(0)) => {
             return Err(ApiError::conflict(format!(
@@ -197,7 +195,7 @@ pub async fn get_key(
 
 /// Change a service key
 ///
-/// Its name, its end, its limit, its networks. Its scopes never change: make another key. 409 where it is revoked.
+/// Its name, its end, its limit, its networks. Its scopes never change: make another key. 409 where it is revoked or expired.
 #[utoipa::path(
     patch, path = "/api/v1/admin/keys/{key_id}", tag = "Admin", operation_id = "update_key", params(KeyPath),
     security(("bearer" = []), ("service_key" = ["admin"])),
@@ -206,18 +204,35 @@ pub async fn get_key(
 )]
 pub async fn update_key(
     State(app): State<Arc<App>>,
-    on: Admin,
+    _on: Admin,
     Path(path): Path<KeyPath>,
-    Input { value, once }: Input<UpdateKeyRequest>,
+    Input { value, .. }: Input<UpdateKeyRequest>,
 ) -> Result<Response, ApiError> {
     let now = app.clock.now();
-    let key = value.applied(find(&app, &path).await?, now)?;
-    let view = KeyView::new(&key, now);
-    let respond = move |_: &Done| to_bytes(&Envelope::new("Key updated successfully", now, view.clone()));
-    let ticket = once.ticket(on.caller.principal.caller());
-    let answer = app.writer.submit(Command::Edit(edits::update(&key)), ticket, respond).await;
+    let change = value.change(now)?;
+    let key_id = find(&app, &path).await?.key_id;
+    note(&change);
+    let done = app.writer.execute(Command::Edit(edits::update(&key_id, &change, now))).await;
     app.keys.changed();
-    Ok(answered(answer.map_err(revoked)?))
+    done.map_err(revoked)?;
+    let key = find(&app, &path).await?;
+    Ok(json(&Envelope::new("Key updated successfully", now, KeyView::new(&key, now))))
+}
+
+/// Says in the audit log what a change sets.
+fn note(change: &KeyChange) {
+    if let Some(name) = &change.name {
+        audit::note("name", name.as_str());
+    }
+    if let Some(at) = change.expires_at {
+        audit::note("expires_at", at.to_string());
+    }
+    if let Some(limit) = change.requests_per_minute {
+        audit::note("requests_per_minute", limit);
+    }
+    if let Some(networks) = &change.allowed_ips {
+        audit::note("allowed_ips", networks_text(networks));
+    }
 }
 
 /// What an edit says whose statement 0 found the key revoked or expired.
@@ -234,7 +249,8 @@ fn revoked(error: WriteError) -> ApiError {
 /// Give a service key its next secret
 ///
 /// The answer shows the key anew, once. What was its secret before goes on working for `overlap_seconds`, so that
-/// programs can be changed over one by one; a repeated call gives yet another secret and ends none earlier. 409 where it is revoked or
+/// programs can be changed over one by one; a repeated call gives yet another secret, and no earlier one works longer than its overlap: 0
+/// ends all of them at once. 409 where it is revoked or
 /// expired, or five of its secrets work already.
 #[utoipa::path(
     post, path = "/api/v1/admin/keys/{key_id}/rotate", tag = "Admin", operation_id = "rotate_key", params(KeyPath),
@@ -254,6 +270,7 @@ pub async fn rotate_key(
     let key_id = find(&app, &path).await?.key_id;
     let fresh = text::make(Some(&key_id));
     let edit = edits::rotate(&key_id, fresh.digest, overlap_ends_at, now);
+    audit::note("overlap_ends_at", overlap_ends_at.to_string());
     let done = app.writer.execute(Command::Edit(edit)).await;
     app.keys.changed();
     done.map_err(revoked)?;

@@ -95,7 +95,7 @@ async fn create(config: &Config, db: &Db, asked: &KeysCreate) -> Result<(Key, St
         overlap_ends_at: None,
     };
     around::target(|| format!("key:{}", key.key_id));
-    around::note("scopes", key.scopes.to_string());
+    key.note();
     match write(config, db, edits::create(&key, fresh.digest)).await {
         Err(WriteError::Refused(0)) => {
             Err(failed(format!("{KEYS_MAX} keys are in use; revoke those that are not needed")))

@@ -1,5 +1,6 @@
 //! A service key as it is kept, and where it stands.
 
+use crate::audit;
 use crate::auth::Scopes;
 use crate::db::{DbError, FromRow, Row, Weigh};
 use crate::http::client_ip;
@@ -80,6 +81,20 @@ impl Key {
             Standing::Expired
         } else {
             Standing::Active
+        }
+    }
+
+    /// Says in the audit log what it is.
+    pub fn note(&self) {
+        audit::note("scopes", self.scopes.to_string());
+        if let Some(at) = self.expires_at {
+            audit::note("expires_at", at.to_string());
+        }
+        if let Some(limit) = self.requests_per_minute {
+            audit::note("requests_per_minute", limit);
+        }
+        if !self.allowed_ips.is_empty() {
+            audit::note("allowed_ips", networks_text(&self.allowed_ips));
         }
     }
 

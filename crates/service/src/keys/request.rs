@@ -66,7 +66,7 @@ impl CreateKeyRequest {
         Ok(Key {
             id: 0,
             key_id: String::new(),
-            name: self.name.into_string(),
+            name: name(self.name)?,
             scopes: scopes(&self.scopes)?,
             requests_per_minute: requests_per_minute(self.requests_per_minute)?,
             allowed_ips: self.allowed_ips.as_ref().map_or(Ok(Vec::new()), networks)?,
@@ -80,22 +80,31 @@ impl CreateKeyRequest {
     }
 }
 
+/// What a change of a key sets; what is absent stays as it is, whoever changes it meanwhile.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct KeyChange {
+    /// What to call it.
+    pub name: Option<String>,
+    /// When its time is over.
+    pub expires_at: Option<Timestamp>,
+    /// How many requests a minute it may make; 0 takes its own limit away.
+    pub requests_per_minute: Option<u32>,
+    /// From where it may be used.
+    pub allowed_ips: Option<Vec<IpNet>>,
+}
+
 impl UpdateKeyRequest {
-    /// The key as it is to become.
+    /// What it sets.
     ///
     /// # Errors
     /// 400 that names the field and the rule.
-    pub fn applied(self, key: Key, now: Timestamp) -> Result<Key, ApiError> {
-        let limit = match self.requests_per_minute {
-            Some(limit) => requests_per_minute(Some(limit))?,
-            None => key.requests_per_minute,
-        };
-        Ok(Key {
-            name: self.name.map_or(key.name, Text::into_string),
-            requests_per_minute: limit,
-            allowed_ips: self.allowed_ips.as_ref().map_or(Ok(key.allowed_ips), networks)?,
-            expires_at: in_the_future(self.expires_at, now)?.or(key.expires_at),
-            ..key
+    pub fn change(self, now: Timestamp) -> Result<KeyChange, ApiError> {
+        requests_per_minute(self.requests_per_minute)?;
+        Ok(KeyChange {
+            name: self.name.map(name).transpose()?,
+            expires_at: in_the_future(self.expires_at, now)?,
+            requests_per_minute: self.requests_per_minute.map(Count::get),
+            allowed_ips: self.allowed_ips.as_ref().map(networks).transpose()?,
         })
     }
 }
@@ -137,6 +146,15 @@ pub fn scopes(named: &Many<Text<1, 50>, SCOPES_MAX>) -> Result<Scopes, ApiError>
         })
     };
     named.kept.iter().map(one).try_fold(Scopes::NONE, |all, scopes| Ok(all.and(scopes?)))
+}
+
+/// A name that a terminal can show.
+fn name(asked: Text<1, 100>) -> Result<String, ApiError> {
+    let name = asked.into_string();
+    if name.chars().any(char::is_control) {
+        return Err(ApiError::invalid(["body", "name"], "must have no control characters"));
+    }
+    Ok(name)
 }
 
 fn requests_per_minute(asked: Option<Count>) -> Result<Option<u32>, ApiError> {

@@ -97,7 +97,7 @@ pub async fn watch_session(
     let session = on.session;
     let topics = vec![Topic::Session(session.row), Topic::Edits(session.user)];
     // Before anything is read: what is written from now on rings.
-    let watch = app.live.watch(session.user, topics).map_err(full)?.until(on.caller.revoked(&app));
+    let watch = app.live.watch(session.user, topics).map_err(full)?.until(on.caller.revoked(&app, &headers));
     let last = store::last_message(&app.db, session.row).await?;
     let last = last.ok_or_else(|| not_found(&session.session_id))?;
     // An id that was never given is of another stream; after it nothing would ever come.
@@ -140,7 +140,7 @@ pub async fn watch_user(
     let user = on.user;
     // Before anything is read: what is written from now on rings.
     let watch = app.live.watch(user.row, vec![Topic::User(user.row)]).map_err(full)?;
-    let watch = watch.until(on.caller.revoked(&app));
+    let watch = watch.until(on.caller.revoked(&app, &headers));
     let account = app.balances.account(user.row).await?;
     let account = account.ok_or_else(|| ApiError::user_not_found(user.auth0_id.as_str()))?;
     // An id that was never given is of another stream; after it nothing would ever come.

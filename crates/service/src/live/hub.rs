@@ -8,6 +8,8 @@ use super::outbox::Outbox;
 use crate::db::Db;
 use crate::measure;
 use crate::writer::Changes;
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
 use kernel::UserRowId;
 use parking_lot::RwLock;
 use std::collections::HashMap;
@@ -178,14 +180,17 @@ pub struct Watch {
     user: UserRowId,
     topics: Vec<Topic>,
     bell: Arc<Notify>,
-    revoked: Option<Box<dyn Fn() -> bool + Send + Sync>>,
+    revoked: Option<Box<dyn Fn() -> BoxFuture<'static, bool> + Send + Sync>>,
 }
 
 impl Watch {
     /// The same, over as soon as that holds: whoever makes it hold rings.
     #[must_use]
-    pub fn until(mut self, revoked: impl Fn() -> bool + Send + Sync + 'static) -> Self {
-        self.revoked = Some(Box::new(revoked));
+    pub fn until<F>(mut self, revoked: impl Fn() -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = bool> + Send + 'static,
+    {
+        self.revoked = Some(Box::new(move || revoked().boxed()));
         self
     }
 
@@ -196,8 +201,14 @@ impl Watch {
 
     /// Whether the service is stopping, or whoever watches may not any more.
     #[must_use]
-    pub fn closed(&self) -> bool {
-        self.revoked.as_ref().is_some_and(|revoked| revoked()) || self.live.hub.watchers.read().closed
+    pub async fn closed(&self) -> bool {
+        if self.live.hub.watchers.read().closed {
+            return true;
+        }
+        match &self.revoked {
+            Some(revoked) => revoked().await,
+            None => false,
+        }
     }
 }
 
@@ -285,7 +296,7 @@ mod tests {
         let live = Live::default();
         let alice = open(&live, ALICE);
         live.close();
-        assert!(alice.closed() && heard(&alice));
+        assert!(alice.closed().now_or_never() == Some(true) && heard(&alice));
         assert_eq!(live.watch(BOB, vec![]).err(), Some(Full::Stopping));
     }
 

@@ -139,7 +139,7 @@ impl<S: Source> Tail<S> {
         if let Some(opening) = self.opening.take() {
             return Some((Ok(opening.into()), self));
         }
-        while !self.over && !self.watch.closed() && Instant::now() < self.ends {
+        while !self.over && Instant::now() < self.ends && !self.watch.closed().await {
             let text = if self.due { self.read().await } else { self.wait().await };
             if !text.is_empty() {
                 return Some((Ok(text.into()), self));

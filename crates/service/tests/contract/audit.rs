@@ -95,6 +95,13 @@ both_engines! {
         let _ = app.backend.post(&own("/sessions"), json!({})).await.ok();
         let _ = app.backend.get(&own("")).await.ok();
         assert_eq!(log(&app, "").await, Vec::<Value>::new());
+        // What an admin does is in it, and what is removed, whoever does it.
+        let _ = app.admin.post(&own("/credits/consume"), json!({"amount": 1})).await.ok();
+        for by in [&app.backend, &app.admin, &app.alice] {
+            let session = app.alice.post(&own("/sessions"), json!({})).await.ok()["session_id"].as_str().expect("an id").to_owned();
+            let _ = by.delete(&format!("/api/v1/sessions/{session}")).await.ok();
+        }
+        assert_eq!(actions(&app, "").await, ["delete_session", "delete_session", "consume_credits"]);
     }
 
     async fn rows_are_only_ever_added(app: TestApp) {

@@ -64,8 +64,15 @@ both_engines! {
         for token in [&of_key, &of_admin, &short] {
             let _ = token.get(&path).await.ok();
         }
+        // One call for both, and a stream ends with the token that it was opened with.
+        assert_eq!(short.request("HEAD".parse().expect("a method"), &path).send().await.status, 200);
+        let watcher = app.backend.post(TOKENS, json!({"user_id": "auth0|alice", "scopes": ["credits:read", "usage:read"], "expires_in": 2})).await.ok();
+        let mut stream = browser(&app, &watcher).watch(&app.alice.own("/events")).await;
+        assert_eq!(stream.take(2).await.len(), 2);
         app.advance(Duration::from_secs(2));
         assert_eq!(short.get(&path).await.status, 401);
+        let _ = app.alice.post(&app.alice.own("/credits/consume"), json!({"amount": 1})).await.ok();
+        assert!(stream.rest().await.is_empty());
         let _ = app.admin.delete(&format!("/api/v1/admin/keys/{id}")).await.ok();
         assert_eq!((of_key.get(&path).await.status, of_admin.get(&path).await.status), (401, 200));
         let _ = app.alice.delete(&app.alice.own("")).await.ok();
