@@ -237,7 +237,6 @@ impl Drop for Watch {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use futures_util::FutureExt as _;
 
     const ALICE: UserRowId = UserRowId(1);
     const BOB: UserRowId = UserRowId(2);
