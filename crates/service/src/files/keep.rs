@@ -68,6 +68,8 @@ async fn run(
         Ok(Answer { replayed: true, .. }) | Err(WriteError::IdempotencyMismatch) => {
             take_back(app, &file).await
         }
+        // Its row is gone, with the user perhaps: no bytes stay without one.
+        Err(WriteError::Refused(_)) => take_back(app, &file).await,
         _ => {}
     }
     let answer = answer?;

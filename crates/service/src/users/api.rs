@@ -1,6 +1,6 @@
 //! Routes of users: ensure, me, get, change, delete.
 
-use super::{Delete, Ensure, Patch, User, erase, export, store};
+use super::{Delete, Ensure, Patch, User, erase, export, merge, store};
 use crate::app::App;
 use crate::auth::grants::{Caller, CanExport, CanReadUser, CanWriteUser};
 use crate::auth::{Principal, Scope};
@@ -340,9 +340,15 @@ pub async fn delete_user(
     if erased {
         crate::audit::note("erase", true);
         let by = if own { "self".to_owned() } else { on.caller.principal.caller() };
-        erase::begin(&app, on.user.row, &by).await?;
+        erase::begin(&app, on.user.row, &by).await.map_err(|error| match error {
+            WriteError::Refused(_) => ApiError::conflict(MERGING),
+            other => other.into(),
+        })?;
         erase::finish(&app, on.user.row).await.map_err(going_on)?;
     } else {
+        if merge::is_under_way(&app, on.user.row).await? {
+            return Err(ApiError::conflict(MERGING));
+        }
         app.writer.execute(Command::Delete(Delete { auth0_id: user_id.clone() })).await?;
     }
     let message = format!("User {user_id} {} successfully", if erased { "erased" } else { "deleted" });
@@ -378,6 +384,9 @@ pub async fn export_user(State(app): State<Arc<App>>, on: CanExport) -> Result<R
     headers.extend(HeaderValue::from_str(&name).ok().map(|name| (CONTENT_DISPOSITION, name)));
     Ok(response)
 }
+
+/// Why a user can be neither deleted nor erased now.
+const MERGING: &str = "The user is being merged with another one, or is suspended";
 
 /// What is said of an erasure that broke off: the job finishes it.
 fn going_on(error: WriteError) -> ApiError {

@@ -27,15 +27,26 @@ const EVENTS_AT_ONCE: i64 = 5_000;
 /// How many usage records or buckets lose their texts in one commit.
 const USAGE_AT_ONCE: i64 = 500;
 
-/// Writes down that a user is to be erased, and who wants it; from then on the job finishes it.
+/// Writes down that a user is to be erased, and who wants it; from then on the job finishes it. Refused (2) while the
+/// user is being merged, or suspended and wants it itself.
 ///
 /// # Errors
 /// [`WriteError`].
 pub async fn begin(app: &App, user: UserRowId, by: &str) -> Result<(), WriteError> {
+    // A merge locks both of its users as well, so that each sees what the other has written.
+    let lock = "UPDATE users SET updated_at = updated_at WHERE id = $1";
     let sql = "INSERT INTO erasures (user_id, requested_at, requested_by, status, holds, entries) \
-        SELECT id, $2, $3, 'pending', 0, 0 FROM users WHERE id = $1 ON CONFLICT DO NOTHING";
+        SELECT id, $2, $3, 'pending', 0, 0 FROM users WHERE id = $1 AND (is_active OR $3 <> 'self') \
+        AND NOT EXISTS (SELECT 1 FROM user_merges m WHERE m.status <> 'done' AND (m.from_user = $1 OR m.into_user = $1)) \
+        ON CONFLICT DO NOTHING";
     let values = vec![user.0.into(), app.clock.now().micros().into(), by.into()];
-    execute(app, user, vec![Statement::any(sql, values)]).await
+    let written = "UPDATE erasures SET requested_by = requested_by WHERE user_id = $1";
+    let statements = vec![
+        Statement::one(lock, vec![user.0.into()]),
+        Statement::any(sql, values),
+        Statement::one(written, vec![user.0.into()]),
+    ];
+    execute(app, user, statements).await
 }
 
 /// Begins the erasures of users that were deleted so long ago as `RETENTION_DELETED_USERS_DAYS` says.
@@ -46,7 +57,11 @@ async fn begin_due(app: &App) -> Result<(), WriteError> {
     let sql = "SELECT id FROM users WHERE deleted_at < $1 AND deleted_at IS NOT NULL \
         AND substr(auth0_id, 1, 7) NOT IN ('erased:', 'merged:') ORDER BY deleted_at LIMIT $2";
     for user in app.db.query::<i64>(sql, vec![before.into(), DUE_AT_ONCE.into()]).await? {
-        begin(app, UserRowId(user), "retention").await?;
+        match begin(app, UserRowId(user), "retention").await {
+            // It is being merged: the next go.
+            Ok(()) | Err(WriteError::Refused(_)) => {}
+            Err(error) => return Err(error),
+        }
     }
     Ok(())
 }
@@ -130,6 +145,7 @@ async fn close(app: &App, user: UserRowId) -> Result<(), WriteError> {
             let values = vec![caller.as_str().into(), AT_ONCE.into()];
             execute(app, user, vec![Statement::any(sql, values)]).await?;
         }
+        blank_answers(app, user, &auth0_id).await?;
         // Who was an admin before it was a user stands there, apart from the log.
         let actor = "DELETE FROM audit_actors WHERE subject = $1";
         execute(app, user, vec![Statement::any(actor, vec![auth0_id.as_str().into()])]).await?;
@@ -140,6 +156,43 @@ async fn close(app: &App, user: UserRowId) -> Result<(), WriteError> {
             Err(WriteError::Refused(_)) => {}
             Err(error) => return Err(error),
         }
+    }
+}
+
+/// A kept answer to many users at once.
+struct Kept(String, String);
+
+impl FromRow for Kept {
+    fn from_row(row: &Row<'_>) -> Result<Self, DbError> {
+        Ok(Self(row.text(0)?, row.text(1)?))
+    }
+}
+
+/// Empties the kept answers that name the user among others. Their keys stay, or what they did could be done twice.
+async fn blank_answers(app: &App, user: UserRowId, auth0_id: &ExternalId) -> Result<(), WriteError> {
+    let find = match app.db {
+        Db::Sqlite(_) => {
+            "SELECT caller, key FROM idempotency_keys WHERE user_id IS NULL AND instr(body, $1) > 0 LIMIT $2"
+        }
+        Db::Postgres(_) => {
+            "SELECT caller, key FROM idempotency_keys WHERE user_id IS NULL AND position(CAST($1 AS BYTEA) IN body) > 0 LIMIT $2"
+        }
+    };
+    let name = Value::Bytes(format!("\"{auth0_id}\"").into_bytes());
+    let blank = br#"{"success":true,"status":"success","message":"A user of this answer was erased, and the answer with it"}"#;
+    loop {
+        let found: Vec<Kept> = app.db.query(find, vec![name.clone(), AT_ONCE.into()]).await?;
+        if found.is_empty() {
+            return Ok(());
+        }
+        let statements = found.into_iter().map(|Kept(caller, key)| {
+            let sql = "UPDATE idempotency_keys SET body = $3 WHERE caller = $1 AND key = $2";
+            Statement::any(
+                sql,
+                vec![caller.as_str().into(), key.as_str().into(), Value::Bytes(blank.to_vec())],
+            )
+        });
+        execute(app, user, statements.collect()).await?;
     }
 }
 
@@ -198,8 +251,7 @@ async fn strip_usage(app: &App, user: UserRowId) -> Result<(), WriteError> {
             calculation_method = '', model_name = NULL, provider = NULL, tool_name = NULL, operation_name = NULL, \
             billing_metadata = '{}', request_data = '{}', response_data = '{}', event_id = NULL, pools = NULL, \
             charge_status = CASE WHEN charge_status IN ('unpriced', 'fallback') THEN NULL ELSE charge_status END \
-            WHERE user_id = $1 AND (created_at > $2 OR (created_at = $2 AND id > $3)) \
-            AND (created_at < $4 OR (created_at = $4 AND id <= $5))";
+            WHERE user_id = $1 AND (created_at, id) > ($2, $3) AND (created_at, id) <= ($4, $5)";
         let values: [i64; 5] = [user.0, at, id, to_at, to_id];
         let values = values.into_iter().map(Value::from).collect();
         execute(app, user, vec![Statement::any(sql, values)]).await?;
@@ -228,7 +280,7 @@ async fn strip_usage(app: &App, user: UserRowId) -> Result<(), WriteError> {
 /// The last of the next records behind a place.
 async fn records_end(db: &Db, user: UserRowId, (at, id): (i64, i64)) -> Result<Option<Place>, DbError> {
     let sql = "SELECT created_at, id FROM (SELECT created_at, id FROM usage_records WHERE user_id = $1 \
-        AND (created_at > $2 OR (created_at = $2 AND id > $3)) ORDER BY created_at, id LIMIT $4) n \
+        AND (created_at, id) > ($2, $3) ORDER BY created_at, id LIMIT $4) n \
         ORDER BY created_at DESC, id DESC LIMIT 1";
     let values = vec![user.0.into(), at.into(), id.into(), USAGE_AT_ONCE.into()];
     Ok(db.query(sql, values).await?.pop())

@@ -16,7 +16,7 @@ use bytes::Bytes;
 use serde_json::{Map, json};
 use std::io::{self, Write};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use zip::CompressionMethod;
@@ -34,6 +34,9 @@ const PIECE_BYTES: usize = 64 * 1024;
 const PIECES_MAX: usize = 4;
 /// How long a client may take for a piece.
 const PIECE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// How long a whole archive may take, so that nobody keeps a turn for ever.
+const ARCHIVE_TIMEOUT: Duration = Duration::from_secs(30 * 60);
 
 /// Why an archive breaks off.
 #[derive(Debug, thiserror::Error)]
@@ -62,8 +65,12 @@ pub fn begin(app: Arc<App>, user: UserRef, turn: OwnedSemaphorePermit) -> Pieces
     let handle = Handle::current();
     tokio::task::spawn_blocking(move || {
         let _turn = turn;
-        let out =
-            Out { handle: handle.clone(), sender: sender.clone(), piece: Vec::with_capacity(PIECE_BYTES) };
+        let out = Out {
+            handle: handle.clone(),
+            sender: sender.clone(),
+            piece: Vec::with_capacity(PIECE_BYTES),
+            ends: Instant::now() + ARCHIVE_TIMEOUT,
+        };
         let mut archive = Archive { app, user, handle, zip: ZipWriter::new_stream(out), members: Map::new() };
         let written = archive.write_all().and_then(|()| archive.finish());
         measure::exported(written.is_ok());
@@ -80,6 +87,7 @@ struct Out {
     handle: Handle,
     sender: mpsc::Sender<Result<Bytes, io::Error>>,
     piece: Vec<u8>,
+    ends: Instant,
 }
 
 impl Out {
@@ -88,7 +96,8 @@ impl Out {
             return Ok(());
         }
         let piece = std::mem::replace(&mut self.piece, Vec::with_capacity(PIECE_BYTES));
-        let sent = tokio::time::timeout(PIECE_TIMEOUT, self.sender.send(Ok(piece.into())));
+        let patience = PIECE_TIMEOUT.min(self.ends.saturating_duration_since(Instant::now()));
+        let sent = tokio::time::timeout(patience, self.sender.send(Ok(piece.into())));
         let sent = self.handle.block_on(sent);
         match sent {
             Ok(Ok(())) => Ok(()),

@@ -121,7 +121,7 @@ macro_rules! table {
             name: $member,
             sql: concat!(
                 "SELECT ", $first, ", ", $second, $(", ", table!(@sql $name $($sql)?)),+, " FROM ", $from, " = $1 AND (",
-                $first, " > $2 OR (", $first, " = $2 AND ", $second, " > $3)) ORDER BY ", $first, ", ", $second, " LIMIT $4"
+                $first, ", ", $second, ") > ($2, $3) ORDER BY ", $first, ", ", $second, " LIMIT $4"
             ),
             columns: &[$(($name, Meaning::$meaning)),+],
         }

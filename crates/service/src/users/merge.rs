@@ -3,7 +3,8 @@
 //! It is written down first, then done step by step, each of which can be done again; the job finishes
 //! what broke off. First what is left of each grant is taken back from the one and, by a reference that
 //! applies once for ever, given to the other on the same terms: never twice, and never lost, because
-//! what was taken stands in the ledger until it was given. Then the account is closed, and in one
+//! what was taken stands in the ledger until it was given. What could break off half-way is refused before
+//! anything changes. Then the account is closed, and in one
 //! transaction usage, sessions, files and the identity itself change their owner ([`super::merge_rows`]).
 //! The ledger of the one stays as it is, closed; its payments stay with it.
 
@@ -13,7 +14,7 @@ use crate::credits::ledger::{Issue, LedgerCommand, Note, Void};
 use crate::credits::model::Origin;
 use crate::credits::rows::{entry_columns, grant_columns};
 use crate::credits::{self, Entry, EntryKind, Grant};
-use crate::db::{DbError, FromRow, Row, Value};
+use crate::db::{DbError, FromRow, Row};
 use crate::writer::{Command, Edit, Statement, WriteError};
 use kernel::{Credits, ExternalId, JsonObject, Timestamp, UserRowId};
 
@@ -21,6 +22,23 @@ use kernel::{Credits, ExternalId, JsonObject, Timestamp, UserRowId};
 const DESCRIPTION: &str = "Moved to another identity of the same person";
 /// How often the account is opened again because something was given to it in the last moment.
 const ATTEMPTS: usize = 5;
+
+/// What stands in the way of a merge of `$1` into `$2`: another one or an erasure of either, and of the one that ends
+/// whatever could not be taken whole or would be told to it later: holds, debts, payments, prices that are to come,
+/// files on their way.
+macro_rules! obstacles {
+    () => {
+        "EXISTS (SELECT 1 FROM user_merges m WHERE m.from_user IN ($1, $2) \
+         OR (m.status <> 'done' AND m.into_user IN ($1, $2))) \
+         OR EXISTS (SELECT 1 FROM erasures e WHERE e.user_id IN ($1, $2)) \
+         OR EXISTS (SELECT 1 FROM credit_accounts a WHERE a.user_id = $1 AND (a.held <> 0 OR a.balance < 0)) \
+         OR EXISTS (SELECT 1 FROM payments p WHERE p.user_id = $1) \
+         OR EXISTS (SELECT 1 FROM stripe_customers s WHERE s.user_id = $1) \
+         OR EXISTS (SELECT 1 FROM auto_top_ups t WHERE t.user_id = $1) \
+         OR EXISTS (SELECT 1 FROM usage_records r WHERE r.user_id = $1 AND r.charge_status IN ('unpriced', 'fallback')) \
+         OR EXISTS (SELECT 1 FROM files f WHERE f.user_id = $1 AND f.status <> 'stored')"
+    };
+}
 
 /// Which user becomes part of which.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,22 +57,43 @@ impl FromRow for Stored {
     }
 }
 
-/// Writes a merge down; from then on the job finishes it. Refused (0) where the one became part of another.
+/// Writes a merge down; from then on the job finishes it. Both users are locked first, the older one before the younger,
+/// so that what is asked of them stays true until it is written: what [`OBSTACLES`] says refuses it (2), and a user
+/// that is deleted (0, 1).
 ///
 /// # Errors
 /// [`WriteError`].
 pub async fn begin(app: &App, merge: Merge, by: &str, reason: Option<String>) -> Result<(), WriteError> {
-    let insert = "INSERT INTO user_merges (from_user, into_user, requested_by, reason, status, created_at) \
-        SELECT u.id, $2, $3, $4, 'pending', $5 FROM users u WHERE u.id = $1 AND u.deleted_at IS NULL \
-        AND NOT EXISTS (SELECT 1 FROM user_merges m WHERE m.from_user = $2 OR (m.into_user = $1 AND m.status <> 'done')) \
-        ON CONFLICT DO NOTHING";
-    let same = "UPDATE user_merges SET reason = COALESCE($3, reason) WHERE from_user = $1 AND into_user = $2";
-    let (from, into) = (Value::from(merge.from.0), Value::from(merge.into.0));
-    let values =
-        vec![from.clone(), into.clone(), by.into(), reason.clone().into(), app.clock.now().micros().into()];
-    let statements =
-        vec![Statement::any(insert, values), Statement::one(same, vec![from, into, reason.into()])];
+    let lock = |user: UserRowId| {
+        let sql = "UPDATE users SET updated_at = updated_at WHERE id = $1 AND deleted_at IS NULL";
+        Statement::one(sql, vec![user.0.into()])
+    };
+    let insert = concat!(
+        "INSERT INTO user_merges (from_user, into_user, requested_by, reason, status, created_at) \
+         SELECT u.id, CAST($2 AS BIGINT), $3, CAST($4 AS TEXT), 'pending', CAST($5 AS BIGINT) FROM users u WHERE u.id = $1 AND NOT (",
+        obstacles!(),
+        ") ON CONFLICT DO NOTHING"
+    );
+    let values = vec![
+        merge.from.0.into(),
+        merge.into.0.into(),
+        by.into(),
+        reason.into(),
+        app.clock.now().micros().into(),
+    ];
+    let (first, second) = (merge.from.min(merge.into), merge.from.max(merge.into));
+    let statements = vec![lock(first), lock(second), Statement::one(insert, values)];
     app.writer.execute(Command::Edit(Edit::new(merge.from, statements))).await.map(drop)
+}
+
+/// Whether a merge that is not over names a user.
+///
+/// # Errors
+/// [`DbError`].
+pub async fn is_under_way(app: &App, user: UserRowId) -> Result<bool, DbError> {
+    let sql =
+        "SELECT count(*) FROM user_merges WHERE status <> 'done' AND (from_user = $1 OR into_user = $1)";
+    Ok(app.db.find::<i64>(sql, &[user.0.into()]).await? != Some(0))
 }
 
 /// Finishes what is not finished.
@@ -82,9 +121,9 @@ pub async fn finish(app: &App, merge: Merge) -> Result<(), WriteError> {
     if status == "pending" {
         let auth0_id = take(app, merge).await?;
         give(app, merge).await?;
-        merge_rows::copy_files(app, merge).await?;
+        let files = merge_rows::copy_files(app, merge).await?;
         merge_rows::move_messages(app, merge).await?;
-        merge_rows::move_rest(app, merge, &auth0_id).await?;
+        merge_rows::move_rest(app, merge, &auth0_id, files).await?;
     }
     identities::refresh(app).await;
     if status != "done" {
@@ -116,11 +155,11 @@ async fn standing(app: &App, user: UserRowId) -> Result<Standing, WriteError> {
 async fn take(app: &App, merge: Merge) -> Result<ExternalId, WriteError> {
     for _ in 0..ATTEMPTS {
         let Standing(auth0_id, deleted, balance) = standing(app, merge.from).await?;
-        if deleted && balance <= Credits::ZERO {
+        if deleted && balance == Credits::ZERO {
             return Ok(auth0_id);
         }
         if deleted {
-            // Something was given to it before it was closed.
+            // Something was given to it, or taken on credit, before it was closed.
             let ensure = Ensure { auth0_id, email: None, name: None };
             app.writer.execute(Command::Ensure(ensure)).await?;
             continue;
@@ -131,17 +170,21 @@ async fn take(app: &App, merge: Merge) -> Result<ExternalId, WriteError> {
             grant_columns!(),
             " FROM credit_grants WHERE user_id = $1 AND remaining > 0 ORDER BY seq"
         );
+        let mut first = Ok(());
         for grant in app.db.query::<Grant>(sql, vec![merge.from.0.into()]).await? {
             let void = Void { grant: grant.seq, note: note("merged_into", &merge.into.to_string()) };
             match app.writer.execute(Command::Ledger(merge.from, LedgerCommand::Void(void))).await {
                 // It ended, or another process was here first.
                 Ok(_) | Err(WriteError::Credits(credits::Rejection::NothingToVoid)) => {}
-                Err(error) => return Err(error),
+                Err(error) => first = first.and(Err(error)),
             }
         }
-        if standing(app, merge.from).await?.2 > Credits::ZERO {
+        // What was taken is given at once, also where the rest cannot be taken yet.
+        give(app, merge).await?;
+        first?;
+        if standing(app, merge.from).await?.2 != Credits::ZERO {
             return Err(WriteError::Unavailable(
-                "the account has credits that cannot be taken back yet".to_owned(),
+                "the account has credits that cannot be taken back yet, or owes some".to_owned(),
             ));
         }
         match app.writer.execute(Command::Delete(Delete { auth0_id })).await {

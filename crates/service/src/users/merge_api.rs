@@ -43,9 +43,10 @@ pub struct MergedUser {
 ///
 /// Afterwards `from` is another name of the user of the path: its token acts as that user, and every route
 /// takes it. What is left of its grants moves on the same terms, in linked ledger entries; usage with its
-/// statistics, sessions with messages and memories, and files change their owner. Its ledger stays, closed,
-/// and its payments with it; a free plan of it ends. 409 while `from` has open holds, owes credits, has a
-/// plan that is renewed by Stripe, or more than 50000 usage records. Asking again finishes what broke off,
+/// statistics, sessions with messages and memories, and files change their owner. Its ledger stays, closed;
+/// a free plan of it ends. 409, and nothing has changed, while `from` has open holds, owes credits, ever paid or has a
+/// customer at Stripe (merge the other way round), has usage that waits for a price, an upload under way, or
+/// more than 50000 usage records, and while either is being merged or erased. Asking again finishes what broke off,
 /// or changes nothing.
 #[utoipa::path(
     post, path = "/api/v1/users/{user_id}/merge", tag = "Users", operation_id = "merge_users", params(UserPath),
@@ -135,9 +136,11 @@ async fn begin(
             let begun = merge::begin(app, merge, &on.caller.principal.caller(), reason).await;
             return match begun {
                 Ok(()) => Ok(from),
-                Err(WriteError::Refused(_)) => {
-                    Err(ApiError::conflict("One of the two is being merged with another user"))
-                }
+                Err(WriteError::Refused(2)) => Err(ApiError::conflict(
+                    "from has paid or is a customer at Stripe (merge the other way round), has usage that waits for a price, a hold, \
+                     a debt or an upload under way, or one of the two is being merged or erased",
+                )),
+                Err(WriteError::Refused(_)) => Err(not_found()),
                 Err(error) => Err(refused(error, &on.user.auth0_id)),
             };
         }

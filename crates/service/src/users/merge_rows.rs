@@ -23,19 +23,20 @@ const MESSAGES_AT_ONCE: i64 = 50;
 /// How many files are listed at once.
 const FILES_AT_ONCE: i64 = 100;
 
-/// Copies the files to where the surviving user's are.
+/// Copies the files to where the surviving user's are; says how many.
 ///
 /// # Errors
 /// [`WriteError`].
-pub async fn copy_files(app: &App, merge: Merge) -> Result<(), WriteError> {
-    let mut after = 0;
+pub async fn copy_files(app: &App, merge: Merge) -> Result<i64, WriteError> {
+    let (mut after, mut copied) = (0, 0);
     while let Some((files, last)) = stored(app, merge.from, after).await? {
         for file in &files {
             copy(app, merge, file).await.map_err(not_moved)?;
+            copied += 1;
         }
         after = last;
     }
-    Ok(())
+    Ok(copied)
 }
 
 async fn copy(app: &App, merge: Merge, file: &StoredFile) -> Result<(), ObjectError> {
@@ -133,17 +134,19 @@ fn owned_anew(db: &Db, merge: Merge, Said(id, content): &Said) -> Vec<Statement>
 }
 
 /// Gives the rest to the surviving user, the identity with it; statement 0 finds that its account is not
-/// closed and empty any more.
+/// closed and empty any more, or that not all of its files were copied.
 ///
 /// # Errors
 /// [`WriteError`].
-pub async fn move_rest(app: &App, merge: Merge, auth0_id: &ExternalId) -> Result<(), WriteError> {
+pub async fn move_rest(app: &App, merge: Merge, auth0_id: &ExternalId, files: i64) -> Result<(), WriteError> {
     let now = app.clock.now();
     let both = || vec![Value::from(merge.from.0), Value::from(merge.into.0)];
     let from = || vec![Value::from(merge.from.0)];
     let names = "UPDATE users SET auth0_id = $2, email = NULL, email_folded = NULL, name = NULL, name_folded = NULL, \
         updated_at = $3 WHERE id = $1 AND deleted_at IS NOT NULL \
-        AND EXISTS (SELECT 1 FROM credit_accounts a WHERE a.user_id = $1 AND a.balance = 0 AND a.held = 0)";
+        AND EXISTS (SELECT 1 FROM credit_accounts a WHERE a.user_id = $1 AND a.balance = 0 AND a.held = 0) \
+        AND (SELECT count(*) FROM files f WHERE f.user_id = $1) = CAST($4 AS BIGINT) \
+        AND NOT EXISTS (SELECT 1 FROM files f WHERE f.user_id = $1 AND f.status <> 'stored')";
     let pseudonym = format!("merged:{}", fresh_id());
     let alias =
         "INSERT INTO user_identities (auth0_id, user_id, merged_from, created_at) VALUES ($1, $2, $3, $4)";
@@ -171,7 +174,10 @@ pub async fn move_rest(app: &App, merge: Merge, auth0_id: &ExternalId) -> Result
         AND NOT EXISTS (SELECT 1 FROM stripe_customers s WHERE s.user_id = $2)";
     let moved = "UPDATE user_merges SET status = 'moved' WHERE from_user = $1 AND status = 'pending'";
     let statements = vec![
-        Statement::one(names, vec![merge.from.0.into(), pseudonym.as_str().into(), now.micros().into()]),
+        Statement::one(
+            names,
+            vec![merge.from.0.into(), pseudonym.as_str().into(), now.micros().into(), files.into()],
+        ),
         Statement::one(alias, alias_values),
         Statement::any("UPDATE user_identities SET user_id = $2 WHERE user_id = $1", both()),
         Statement::any(events, both()),

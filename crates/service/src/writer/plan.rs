@@ -554,8 +554,9 @@ impl Plan<'_> {
         let account = account.ok_or(WriteError::Refused(0))?;
         let mut statements = reseal.statements.clone();
         let read = account.version;
+        // Every piece moves the version, so that nobody writes over it what was read before.
+        self.changes.accounts.entry(user).or_insert(Some(read));
         if reseal.apply(account) {
-            self.changes.accounts.entry(user).or_insert(Some(read));
             statements.push(reseal::finished(user));
         }
         self.changes.edits.push(Edit::new(user, statements));

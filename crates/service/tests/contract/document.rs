@@ -120,6 +120,7 @@ impl Faults {
                 "create_user_token",
                 "create_key",
                 "rotate_key",
+                "update_key",
                 "get_quote",
                 "check_limits",
                 "check_entitlement",
