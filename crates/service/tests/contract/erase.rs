@@ -1,6 +1,6 @@
 //! Erasing: a user with canaries in everything that it can say, and none left when it is gone.
 
-use crate::support::session;
+use crate::support::{balance, session};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::fs;
@@ -276,6 +276,41 @@ async fn files_in_a_store_that_is_away_go_when_it_is_back() {
     assert_eq!(left, Vec::<std::path::PathBuf>::new());
     assert_eq!(heard(app.data_dir(), CANARY), Vec::<String>::new());
     app.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_waits_for_a_log_that_somebody_reads() {
+    let app = TestApp::start_with(Engine::Sqlite, &[]).await;
+    app.alice.ensure().await;
+    app.bob.ensure().await;
+    let reader = rusqlite::Connection::open(app.data_dir().join("story.db")).expect("a connection");
+    reader.execute_batch("BEGIN; SELECT count(*) FROM users;").expect("a snapshot");
+    let _ = app.alice.post(&app.alice.own("/credits/consume"), json!({"amount": 1})).await.ok();
+    let erased = app.alice.delete(&app.alice.own("?erase=true")).await;
+    assert_eq!(erased.status, 503, "{}", erased.text());
+    // What others do goes on meanwhile.
+    let _ = app.bob.post(&app.bob.own("/credits/consume"), json!({"amount": 1})).await.ok();
+    drop(reader);
+    app.sweep().await;
+    let done = "SELECT count(*) FROM erasures WHERE status = 'done'";
+    assert_eq!(app.inside().db.find::<i64>(done, &[]).await.expect("read"), Some(1));
+    app.finish().await;
+}
+
+both_engines! {
+    async fn an_answer_to_many_says_nothing_of_who_was_erased(app: TestApp) {
+        app.alice.ensure().await;
+        app.bob.ensure().await;
+        let charges = json!({"charges": [
+            {"user_id": "auth0|alice", "event_type": "canary", "credits": 1, "description": "canary"},
+            {"user_id": "auth0|bob", "event_type": "x", "credits": 1}]});
+        let first = app.backend.post_once("batch-1", "/api/v1/charges/batch", charges.clone()).await;
+        assert!(first.text().contains("auth0|alice"), "{}", first.text());
+        let _ = app.alice.delete(&app.alice.own("?erase=true")).await.ok();
+        let again = app.backend.post_once("batch-1", "/api/v1/charges/batch", charges).await;
+        assert!(!again.text().contains("alice") && !again.text().contains("canary"), "{}", again.text());
+        assert_eq!(balance(&app.bob).await, 999, "it is not done twice");
+    }
 }
 
 /// On PostgreSQL: the files of tables and indexes in which it is still, once they were written anew.

@@ -117,6 +117,43 @@ both_engines! {
         assert_eq!(balance(&app.alice).await, 1100);
     }
 
+    async fn of_two_merges_at_once_one_is_refused_and_no_credit_is_lost(app: TestApp) {
+        for turn in 0..5 {
+            let (one, two) = (app.user(&format!("auth0|one{turn}")), app.user(&format!("auth0|two{turn}")));
+            one.ensure().await;
+            two.ensure().await;
+            let (there, back) = (one.own("/merge"), two.own("/merge"));
+            let (there, back) = tokio::join!(
+                app.admin.post(&there, json!({"from": format!("auth0|two{turn}")})),
+                app.admin.post(&back, json!({"from": format!("auth0|one{turn}")})),
+            );
+            let mut statuses = [there.status, back.status];
+            statuses.sort_unstable();
+            assert!(statuses[0] == 200 && [404, 409].contains(&statuses[1]), "{statuses:?}: {} {}", there.text(), back.text());
+            let _ = app.sweep().await;
+            assert_eq!((balance(&one).await, balance(&two).await), (2000.into(), 2000.into()));
+        }
+        let open = "SELECT count(*) FROM user_merges WHERE status <> 'done'";
+        assert_eq!(app.inside().db.find::<i64>(open, &[]).await.expect("read"), Some(0));
+    }
+
+    async fn while_a_merge_is_under_way_nobody_of_it_is_deleted(app: TestApp) {
+        use user_service::users::merge::{Merge, begin};
+        let other = other(&app);
+        let into = kernel::UserRowId(app.alice.ensure().await["user_id"].as_i64().expect("a row"));
+        let from = kernel::UserRowId(other.ensure().await["user_id"].as_i64().expect("a row"));
+        begin(&app.inside(), Merge { from, into }, "test", None).await.expect("begun");
+        for user in [&app.alice, &other] {
+            for query in ["", "?erase=true"] {
+                user.delete(&user.own(query)).await
+                    .refuses(409, "ConflictException", "The user is being merged with another one, or is suspended");
+            }
+        }
+        let _ = app.sweep().await;
+        assert_eq!(balance(&app.alice).await, 2000);
+        let _ = app.alice.delete(&app.alice.own("?erase=true")).await.ok();
+    }
+
     async fn a_merge_that_broke_off_is_finished_once(app: TestApp) {
         use user_service::users::merge::{Merge, begin};
         let other = other(&app);
