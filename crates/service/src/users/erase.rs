@@ -17,6 +17,7 @@ use crate::measure;
 use crate::sessions;
 use crate::writer::{Command, Edit, Statement, WriteError};
 use kernel::{ExternalId, Timestamp, UserRowId};
+use serde_json::json;
 
 /// How many kept answers, sessions or files go in one commit.
 const AT_ONCE: i64 = 100;
@@ -24,6 +25,8 @@ const AT_ONCE: i64 = 100;
 const DUE_AT_ONCE: i64 = 20;
 /// How many events of Stripe are looked through at once.
 const EVENTS_AT_ONCE: i64 = 5_000;
+/// How many kept answers to many users, which may be large, are emptied in one commit.
+const ANSWERS_AT_ONCE: i64 = 10;
 /// How many usage records or buckets lose their texts in one commit.
 const USAGE_AT_ONCE: i64 = 500;
 
@@ -160,40 +163,55 @@ async fn close(app: &App, user: UserRowId) -> Result<(), WriteError> {
 }
 
 /// A kept answer to many users at once.
-struct Kept(String, String);
+struct Kept {
+    caller: String,
+    key: String,
+    body: Vec<u8>,
+}
 
 impl FromRow for Kept {
     fn from_row(row: &Row<'_>) -> Result<Self, DbError> {
-        Ok(Self(row.text(0)?, row.text(1)?))
+        Ok(Self { caller: row.text(0)?, key: row.text(1)?, body: row.bytes(2)? })
     }
 }
 
-/// Empties the kept answers that name the user among others. Their keys stay, or what they did could be done twice.
+/// Takes the user out of kept answers that name it among others. The keys stay, or what they did could be done twice.
 async fn blank_answers(app: &App, user: UserRowId, auth0_id: &ExternalId) -> Result<(), WriteError> {
     let find = match app.db {
         Db::Sqlite(_) => {
-            "SELECT caller, key FROM idempotency_keys WHERE user_id IS NULL AND instr(body, $1) > 0 LIMIT $2"
+            "SELECT caller, key, body FROM idempotency_keys WHERE user_id IS NULL AND instr(body, $1) > 0 LIMIT $2"
         }
         Db::Postgres(_) => {
-            "SELECT caller, key FROM idempotency_keys WHERE user_id IS NULL AND position(CAST($1 AS BYTEA) IN body) > 0 LIMIT $2"
+            "SELECT caller, key, body FROM idempotency_keys WHERE user_id IS NULL \
+             AND position(CAST($1 AS BYTEA) IN body) > 0 LIMIT $2"
         }
     };
-    let name = Value::Bytes(format!("\"{auth0_id}\"").into_bytes());
-    let blank = br#"{"success":true,"status":"success","message":"A user of this answer was erased, and the answer with it"}"#;
+    let name = format!("\"{auth0_id}\"");
     loop {
-        let found: Vec<Kept> = app.db.query(find, vec![name.clone(), AT_ONCE.into()]).await?;
+        let values = vec![Value::Bytes(name.clone().into_bytes()), ANSWERS_AT_ONCE.into()];
+        let found: Vec<Kept> = app.db.query(find, values).await?;
         if found.is_empty() {
             return Ok(());
         }
-        let statements = found.into_iter().map(|Kept(caller, key)| {
+        let statements = found.into_iter().map(|kept| {
             let sql = "UPDATE idempotency_keys SET body = $3 WHERE caller = $1 AND key = $2";
-            Statement::any(
-                sql,
-                vec![caller.as_str().into(), key.as_str().into(), Value::Bytes(blank.to_vec())],
-            )
+            let body = Value::Bytes(without(&kept.body, &name));
+            Statement::any(sql, vec![kept.caller.as_str().into(), kept.key.as_str().into(), body])
         });
         execute(app, user, statements.collect()).await?;
     }
+}
+
+/// An answer without what it says of a user: of its results there remain the place and what became of it.
+fn without(body: &[u8], name: &str) -> Vec<u8> {
+    let mut answer: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
+    let results = answer["data"]["results"].as_array_mut().map(Vec::as_mut_slice).unwrap_or_default();
+    for result in results.iter_mut().filter(|result| result.to_string().contains(name)) {
+        *result = json!({"index": result["index"], "status": result["status"]});
+    }
+    let text = answer.to_string();
+    // Whatever names the user elsewhere goes whole.
+    if text.contains(name) { b"{}".to_vec() } else { text.into_bytes() }
 }
 
 /// Removes the kept answers that may hold the user's data.

@@ -220,7 +220,7 @@ both_engines! {
         let row = app.admin.get(&user.own("")).await.data()["id"].as_i64().expect("a row");
         let inside = app.inside();
         // It was written down, and then the process died.
-        user_service::users::erase::begin(&inside, kernel::UserRowId(row), "self").await.expect("begun");
+        user_service::users::erase::begin(&inside, kernel::UserRowId(row), "key:story").await.expect("begun");
         let _ = app.sweep().await;
         assert_eq!(told(&app, CANARY).await, Vec::<String>::new());
         assert_eq!(heard(app.data_dir(), CANARY), Vec::<String>::new());
