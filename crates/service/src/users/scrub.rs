@@ -13,6 +13,9 @@ use std::time::Duration;
 const PAGES_AT_ONCE: i64 = 64;
 /// How long the writer has for itself between two merges.
 const PAUSE: Duration = Duration::from_millis(5);
+/// How often the log is tried to be emptied, and how long everybody else has for themselves in between.
+const ATTEMPTS: usize = 20;
+const ATTEMPT_PAUSE: Duration = Duration::from_millis(25);
 /// One at a time: two would only wait for each other.
 static UNDER_WAY: Mutex<()> = Mutex::new(());
 
@@ -24,11 +27,11 @@ static UNDER_WAY: Mutex<()> = Mutex::new(());
 pub async fn run(db: &Db) -> Result<(), DbError> {
     let Db::Sqlite(sqlite) = db else { return Ok(()) };
     let connection = sqlite.writing_connection()?;
-    // The writer's turn is never waited for with it in hand.
-    connection.busy_timeout(Duration::ZERO)?;
     tokio::task::spawn_blocking(move || {
         let Some(_turn) = UNDER_WAY.try_lock() else { return Err(busy()) };
         merge_words(&connection)?;
+        // From here on, whoever waits would do so with the writer's turn in hand.
+        connection.busy_timeout(Duration::ZERO)?;
         empty_log(&connection)
     })
     .await
@@ -55,16 +58,21 @@ fn changed(connection: &Connection) -> Result<i64, DbError> {
     Ok(connection.query_row("SELECT total_changes()", [], |row| row.get(0))?)
 }
 
-/// Writes the log back into the file, and empties it where nobody reads from it.
+/// Writes the log back into the file, and empties it once nobody reads from it.
 fn empty_log(connection: &Connection) -> Result<(), DbError> {
-    // Takes nobody's place: says how many pages there are and how many are written back.
-    let (pages, back): (i64, i64) =
-        connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| Ok((row.get(1)?, row.get(2)?)))?;
-    if back < pages {
-        return Err(busy());
+    for _ in 0..ATTEMPTS {
+        // The first takes nobody's turn, and says how many pages there are and how many are written back.
+        let (pages, back): (i64, i64) =
+            connection
+                .query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| Ok((row.get(1)?, row.get(2)?)))?;
+        let emptied = back >= pages
+            && connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, i64>(0))? == 0;
+        if emptied {
+            return Ok(());
+        }
+        std::thread::sleep(ATTEMPT_PAUSE);
     }
-    let refused: i64 = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))?;
-    if refused == 0 { Ok(()) } else { Err(busy()) }
+    Err(busy())
 }
 
 fn busy() -> DbError {
