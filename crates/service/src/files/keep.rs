@@ -68,8 +68,7 @@ async fn run(
         Ok(Answer { replayed: true, .. }) | Err(WriteError::IdempotencyMismatch) => {
             take_back(app, &file).await
         }
-        // Its row is gone, with the user perhaps: no bytes stay without one.
-        Err(WriteError::Refused(_)) => take_back(app, &file).await,
+        Err(WriteError::Refused(_)) => remove_orphan(app, &file).await,
         _ => {}
     }
     let answer = answer?;
@@ -148,6 +147,20 @@ async fn take_back(app: &App, file: &StoredFile) {
     if removed.is_err() {
         // The store's own words name the key, and so the file.
         tracing::warn!(file = file.id, "a file was not removed; the sweeper will");
+    }
+}
+
+/// Removes the bytes of a file whose row went while they were stored, as it does with its user: nobody else
+/// would look for them. A row that is there belongs to whoever has it now, and so do the bytes.
+async fn remove_orphan(app: &App, file: &StoredFile) {
+    let sql = "SELECT id FROM files WHERE id = $1 AND status <> 'deleting'";
+    let removed = match app.db.find::<i64>(sql, &[file.id.into()]).await {
+        Ok(None) => remove_bytes(app, file).await.is_ok(),
+        Ok(Some(_)) => true,
+        Err(_) => false,
+    };
+    if !removed {
+        tracing::warn!(file = file.id, "the bytes of a file without a row were not removed");
     }
 }
 

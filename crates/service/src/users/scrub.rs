@@ -28,7 +28,7 @@ pub async fn run(db: &Db) -> Result<(), DbError> {
     let Db::Sqlite(sqlite) = db else { return Ok(()) };
     let connection = sqlite.writing_connection()?;
     tokio::task::spawn_blocking(move || {
-        let Some(_turn) = UNDER_WAY.try_lock() else { return Err(busy()) };
+        let _turn = UNDER_WAY.lock();
         merge_words(&connection)?;
         // From here on, whoever waits would do so with the writer's turn in hand.
         connection.busy_timeout(Duration::ZERO)?;
