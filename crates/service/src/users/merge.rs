@@ -23,7 +23,7 @@ const DESCRIPTION: &str = "Moved to another identity of the same person";
 /// How often the account is opened again because something was given to it in the last moment.
 const ATTEMPTS: usize = 5;
 
-/// What stands in the way of a merge of `$1` into `$2`: another one or an erasure of either, and of the one that ends
+/// What stands in the way of a merge of `$1` into `$2`: another one, an erasure or a suspension of either, and of the one that ends
 /// whatever could not be taken whole or would be told to it later: holds, debts, payments, prices that are to come,
 /// files on their way.
 macro_rules! obstacles {
@@ -31,6 +31,7 @@ macro_rules! obstacles {
         "EXISTS (SELECT 1 FROM user_merges m WHERE m.from_user IN ($1, $2) \
          OR (m.status <> 'done' AND m.into_user IN ($1, $2))) \
          OR EXISTS (SELECT 1 FROM erasures e WHERE e.user_id IN ($1, $2)) \
+         OR EXISTS (SELECT 1 FROM users s WHERE s.id IN ($1, $2) AND NOT s.is_active) \
          OR EXISTS (SELECT 1 FROM credit_accounts a WHERE a.user_id = $1 AND (a.held <> 0 OR a.balance < 0)) \
          OR EXISTS (SELECT 1 FROM payments p WHERE p.user_id = $1) \
          OR EXISTS (SELECT 1 FROM stripe_customers s WHERE s.user_id = $1) \
@@ -58,7 +59,7 @@ impl FromRow for Stored {
 }
 
 /// Writes a merge down; from then on the job finishes it. Both users are locked first, the older one before the younger,
-/// so that what is asked of them stays true until it is written: what [`OBSTACLES`] says refuses it (2), and a user
+/// so that what is asked of them stays true until it is written: what `obstacles!` says refuses it (2), and a user
 /// that is deleted (0, 1).
 ///
 /// # Errors

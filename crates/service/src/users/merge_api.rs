@@ -46,7 +46,7 @@ pub struct MergedUser {
 /// statistics, sessions with messages and memories, and files change their owner. Its ledger stays, closed;
 /// a free plan of it ends. 409, and nothing has changed, while `from` has open holds, owes credits, ever paid or has a
 /// customer at Stripe (merge the other way round), has usage that waits for a price, an upload under way, or
-/// more than 50000 usage records, and while either is being merged or erased. Asking again finishes what broke off,
+/// more than 50000 usage records, and while either is suspended or being merged or erased. Asking again finishes what broke off,
 /// or changes nothing.
 #[utoipa::path(
     post, path = "/api/v1/users/{user_id}/merge", tag = "Users", operation_id = "merge_users", params(UserPath),
@@ -138,7 +138,7 @@ async fn begin(
                 Ok(()) => Ok(from),
                 Err(WriteError::Refused(2)) => Err(ApiError::conflict(
                     "from has paid or is a customer at Stripe (merge the other way round), has usage that waits for a price, a hold, \
-                     a debt or an upload under way, or one of the two is being merged or erased",
+                     a debt or an upload under way, or one of the two is suspended or being merged or erased",
                 )),
                 Err(WriteError::Refused(_)) => Err(not_found()),
                 Err(error) => Err(refused(error, &on.user.auth0_id)),

@@ -113,6 +113,11 @@ both_engines! {
         merge(&app).await.refuses(409, "ConflictException", "from owes credits; they must be paid first");
         app.backend.post(&path, json!({"from": "google-oauth2|107"})).await.refuses(403, "AuthorizationException", "This needs an admin");
         let _ = app.backend.post(&other.own("/credits/recharge"), json!({"amount": 150})).await.ok();
+        // Whoever is shut out does not come in again by another name.
+        let suspend = other.own("/suspend");
+        let _ = app.admin.post(&suspend, json!({"reason": "abuse"})).await.ok();
+        assert_eq!(merge(&app).await.with(409)["error_code"], "ConflictException");
+        let _ = app.admin.post(&other.own("/reactivate"), json!({})).await.ok();
         assert_eq!(merge(&app).await.ok()["data"]["credits_moved"], 100);
         assert_eq!(balance(&app.alice).await, 1100);
     }
