@@ -2,7 +2,7 @@
 //!
 //! What always holds: there are at most [`Limits::connections`] connections, and none of them is held by
 //! a client that does nothing. One that asks for nothing in time, stops in the middle of a header, or does not
-//! take its answer, is closed; one of HTTP/2 is closed after [`QUIET_MAX`] without a request. How long a
+//! take its answer, is closed; one of HTTP/2 is closed after `QUIET_MAX` without a request. How long a
 //! request and its body may take is decided in [`super::around`].
 
 use crate::http::client_ip::Peer;

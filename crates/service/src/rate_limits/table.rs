@@ -2,7 +2,7 @@
 //!
 //! A bucket is a slot of two numbers: the hash of its key, and the instant at which its debt is paid. A
 //! slot whose instant has passed is free, for an unknown bucket has no debt either; so nothing is ever
-//! swept. A key's slot is one of the [`WAYS`] of the set that its hash names. Where all of them are in
+//! swept. A key's slot is one of the `WAYS` of the set that its hash names. Where all of them are in
 //! debt, the shard doubles; where it may not, the bucket that is nearest to having paid is forgotten.
 //! Hashes are keyed by chance, so that nobody can choose keys that meet.
 
