@@ -31,7 +31,7 @@ const ANSWERS_AT_ONCE: i64 = 10;
 const USAGE_AT_ONCE: i64 = 500;
 
 /// Writes down that a user is to be erased, and who wants it; from then on the job finishes it. Refused (2) while the
-/// user is being merged, or suspended and wants it itself.
+/// user is being merged, or suspended and wants it itself, or came back before its days were over.
 ///
 /// # Errors
 /// [`WriteError`].
@@ -40,6 +40,7 @@ pub async fn begin(app: &App, user: UserRowId, by: &str) -> Result<(), WriteErro
     let lock = "UPDATE users SET updated_at = updated_at WHERE id = $1";
     let sql = "INSERT INTO erasures (user_id, requested_at, requested_by, status, holds, entries) \
         SELECT id, $2, $3, 'pending', 0, 0 FROM users WHERE id = $1 AND (is_active OR $3 <> 'self') \
+        AND (deleted_at IS NOT NULL OR $3 <> 'retention') \
         AND NOT EXISTS (SELECT 1 FROM user_merges m WHERE m.status <> 'done' AND (m.from_user = $1 OR m.into_user = $1)) \
         ON CONFLICT DO NOTHING";
     let values = vec![user.0.into(), app.clock.now().micros().into(), by.into()];
