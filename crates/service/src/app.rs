@@ -19,6 +19,7 @@ use crate::telemetry::{Metrics, Traces};
 use crate::users::api::refused;
 use crate::users::identities::Identities;
 use crate::users::store::RowIds;
+use crate::webhooks::Outbox;
 use crate::writer::{WriteError, Writer};
 use axum::http::StatusCode;
 use kernel::{Clock, ExternalId, Timestamp};
@@ -39,6 +40,8 @@ pub struct App {
     pub writer: Writer,
     /// Whoever watches, and how it is woken.
     pub live: Live,
+    /// What others want to be told of.
+    pub outbox: Outbox,
     /// What is known of verifications of the ledger.
     pub verifications: Verifications,
     /// What models cost.

@@ -28,7 +28,8 @@ use crate::telemetry::{Metrics, Traces};
 use crate::users::export::EXPORTS_MAX;
 use crate::users::identities::{self, Identities};
 use crate::users::store::row_ids;
-use crate::writer::{Finished, Rules, Writer};
+use crate::webhooks::Outbox;
+use crate::writer::{Finished, Rules, Told, Writer};
 use axum::Router;
 use kernel::Clock;
 use std::fs::File;
@@ -130,7 +131,9 @@ pub async fn build(config: Config, clock: Clock, metrics: Option<Metrics>) -> Re
     let (db, claim) = open(&config).await?;
     let memory = Arc::new(Accounts::default());
     let live = Live::over(&db);
-    let (writer, finished) = Writer::start(&db, rules(&config), &clock, &memory, &live)?;
+    let outbox = Outbox::over(&db).await?;
+    let told = Told { live: live.clone(), outbox: outbox.clone() };
+    let (writer, finished) = Writer::start(&db, rules(&config), &clock, &memory, &told)?;
     let prices = Prices::open(&db, &writer, clock.now()).await?;
     let following = prices.follow();
     let versions = plans::store::versions(&config.catalogue);
@@ -161,6 +164,7 @@ pub async fn build(config: Config, clock: Clock, metrics: Option<Metrics>) -> Re
         metrics,
         traces,
         live,
+        outbox,
         prices,
         versions,
         writer,

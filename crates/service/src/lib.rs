@@ -35,4 +35,5 @@ pub mod subscriptions;
 pub mod telemetry;
 pub mod usage;
 pub mod users;
+pub mod webhooks;
 pub mod writer;

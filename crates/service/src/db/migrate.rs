@@ -15,8 +15,8 @@ macro_rules! migrations {
     };
 }
 
-const SQLITE: [(&str, &str); 13] = migrations!("sqlite": "0001" "users", "0002" "credits", "0003" "usage", "0004" "sessions", "0005" "files", "0006" "prices", "0007" "holds", "0008" "limits", "0009" "subscriptions", "0010" "payments", "0011" "access", "0012" "privacy", "0013" "retention");
-const POSTGRES: [(&str, &str); 13] = migrations!("postgres": "0001" "users", "0002" "credits", "0003" "usage", "0004" "sessions", "0005" "files", "0006" "prices", "0007" "holds", "0008" "limits", "0009" "subscriptions", "0010" "payments", "0011" "access", "0012" "privacy", "0013" "retention");
+const SQLITE: [(&str, &str); 14] = migrations!("sqlite": "0001" "users", "0002" "credits", "0003" "usage", "0004" "sessions", "0005" "files", "0006" "prices", "0007" "holds", "0008" "limits", "0009" "subscriptions", "0010" "payments", "0011" "access", "0012" "privacy", "0013" "retention", "0014" "webhooks");
+const POSTGRES: [(&str, &str); 14] = migrations!("postgres": "0001" "users", "0002" "credits", "0003" "usage", "0004" "sessions", "0005" "files", "0006" "prices", "0007" "holds", "0008" "limits", "0009" "subscriptions", "0010" "payments", "0011" "access", "0012" "privacy", "0013" "retention", "0014" "webhooks");
 
 /// Brings the schema up to date and says how many migrations that took.
 ///

@@ -139,6 +139,12 @@ impl FromRow for i64 {
     }
 }
 
+impl FromRow for String {
+    fn from_row(row: &Row<'_>) -> Result<Self, DbError> {
+        row.text(0)
+    }
+}
+
 /// A parameter of a query.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Value {

@@ -45,7 +45,7 @@ pub fn reserve(file: &StoredFile, quota: i64) -> Edit {
     ];
     let statements =
         vec![Statement::one(insert, values), ensure_totals(file.user), add(file.user, file.size, quota)];
-    Edit { user: file.user, fresh: Some(Counter::Files), statements }
+    Edit::making(Counter::Files, file.user, statements)
 }
 
 /// Notes a direct upload: 0 finds the user deleted, 1 finds too many open.
@@ -69,7 +69,7 @@ pub fn expect(file: &StoredFile) -> Edit {
         (SELECT COUNT(*) FROM files WHERE user_id = $2 AND status = 'expected') <= $3";
     let few = Statement::one(few, vec![Value::Fresh, file.user.0.into(), EXPECTED_MAX.into()]);
     let statements = vec![Statement::one(insert, values), few];
-    Edit { user: file.user, fresh: Some(Counter::Files), statements }
+    Edit::making(Counter::Files, file.user, statements)
 }
 
 /// Begins to store a file that was uploaded directly: 0 finds it not waiting any more, 2 finds no

@@ -13,7 +13,7 @@ use crate::credits::memory::Accounts;
 use crate::db::{Db, DbError, Location};
 use crate::live::Live;
 use crate::prices::command::CommandError;
-use crate::writer::{Command, Edit, WriteError, Writer};
+use crate::writer::{Command, Edit, Told, WriteError, Writer};
 use kernel::{Clock, Timestamp};
 use std::fs::File;
 use std::io::{self, Write};
@@ -117,8 +117,9 @@ async fn revoke(config: &Config, db: &Db, key_id: &str) -> Result<(), CommandErr
 }
 
 async fn write(config: &Config, db: &Db, edit: Edit) -> Result<(), WriteError> {
-    let (memory, live) = (Arc::new(Accounts::default()), Live::over(db));
-    let (writer, finished) = Writer::start(db, boot::rules(config), &Clock::System, &memory, &live)?;
+    let memory = Arc::new(Accounts::default());
+    let told = Told { live: Live::over(db), ..Told::default() };
+    let (writer, finished) = Writer::start(db, boot::rules(config), &Clock::System, &memory, &told)?;
     let done = writer.execute(Command::Edit(edit)).await;
     drop(writer);
     for lane in finished {

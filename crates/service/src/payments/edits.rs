@@ -41,7 +41,7 @@ pub fn insert(new: &NewPayment, now: Timestamp) -> Edit {
         now.micros().into(),
         new.user.0.into(),
     ];
-    Edit { user: new.user, fresh: Some(Counter::Payments), statements: vec![Statement::one(sql, values)] }
+    Edit::making(Counter::Payments, new.user, vec![Statement::one(sql, values)])
 }
 
 /// What was learned of a payment. Facts add up to the same, in whatever order and however often they come.

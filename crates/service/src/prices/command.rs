@@ -10,7 +10,7 @@ use crate::config::{Config, DatabaseUrl};
 use crate::credits::memory::Accounts;
 use crate::db::{Db, DbError};
 use crate::live::Live;
-use crate::writer::Writer;
+use crate::writer::{Told, Writer};
 use indicatif::{ProgressBar, ProgressStyle};
 use kernel::{Clock, Timestamp};
 use std::collections::BTreeMap;
@@ -86,8 +86,8 @@ fn import_of(asked: &PricesImport) -> Import {
 async fn take_over(config: &Config, asked: &PricesImport, list: &List) -> Result<ImportReport, CommandError> {
     let (db, _claim) = boot::open(config).await.map_err(|error| locked(config, error))?;
     let memory = Arc::new(Accounts::default());
-    let live = Live::over(&db);
-    let start = Writer::start(&db, boot::rules(config), &Clock::System, &memory, &live);
+    let told = Told { live: Live::over(&db), ..Told::default() };
+    let start = Writer::start(&db, boot::rules(config), &Clock::System, &memory, &told);
     let (writer, finished) = start.map_err(BootError::from)?;
     Prices::open(&db, &writer, Clock::System.now()).await.map_err(BootError::from)?;
     let progress = Progress::start(list.0.len());

@@ -32,7 +32,7 @@ pub fn create(user: UserRowId, session: &Session) -> Edit {
         session.metadata.as_str().into(),
         user.0.into(),
     ];
-    Edit { user, fresh: Some(Counter::Sessions), statements: vec![Statement::one(insert, values)] }
+    Edit::making(Counter::Sessions, user, vec![Statement::one(insert, values)])
 }
 
 /// What of a session is changed; what is absent stays.
@@ -194,7 +194,7 @@ pub fn remember(of: Ownership, memory: &Memory) -> Edit {
         Statement::one(touch, vec![of.session.into(), now.micros().into()]),
         Statement::one(insert, values),
     ];
-    Edit { user: of.user, fresh: Some(Counter::Memories), statements }
+    Edit::making(Counter::Memories, of.user, statements)
 }
 
 /// Forgets something; statement 0 finds it gone.

@@ -118,11 +118,7 @@ pub async fn store(app: &App, event: &Event, payload: &str, held: bool) -> Resul
         if held { now.plus(HELD_FOR) } else { now }.micros().into(),
         now.micros().into(),
     ];
-    let edit = Edit {
-        user: UserRowId(0),
-        fresh: Some(Counter::StripeEvents),
-        statements: vec![Statement::one(sql, values)],
-    };
+    let edit = Edit::making(Counter::StripeEvents, UserRowId(0), vec![Statement::one(sql, values)]);
     match app.writer.execute(Command::Edit(edit)).await {
         Ok(_) => {
             measure::stripe_event(&event.kind, handled, if handled { "received" } else { "unhandled" });

@@ -75,7 +75,7 @@ pub fn begin(new: &Subscription, replaces: Replaces, cause: Option<&str>, now: T
     ];
     let begun = [Statement::one(insert, values), project(new.user)];
     let statements = end(new.user, replaces, now).into_iter().chain(begun).collect();
-    Edit { user: new.user, fresh: Some(Counter::Subscriptions), statements }
+    Edit::making(Counter::Subscriptions, new.user, statements)
 }
 
 /// Turns to the next period; statement 0 finds that somebody else did.
@@ -171,7 +171,7 @@ pub fn begin_standing(user: UserRowId, cause: &str, plan: &str, to: &Standing, n
     let begun = [Statement::one(insert, values), project(user)];
     let ends = if to.status == SubscriptionStatus::Canceled { Replaces::Nothing } else { Replaces::Anything };
     let statements = end(user, ends, now).into_iter().chain(begun).collect();
-    Edit { user, fresh: Some(Counter::Subscriptions), statements }
+    Edit::making(Counter::Subscriptions, user, statements)
 }
 
 /// Makes it say what the facts say; refused where it was computed from more of them.

@@ -7,6 +7,7 @@
 
 use super::ids::Counter;
 use crate::db::Value;
+use crate::webhooks::Event;
 use kernel::UserRowId;
 
 /// A small change of one user's rows.
@@ -18,6 +19,8 @@ pub struct Edit {
     pub fresh: Option<Counter>,
     /// What to run, in order.
     pub statements: Vec<Statement>,
+    /// What has happened when the statements have run.
+    pub events: Vec<Event>,
 }
 
 /// One statement of an edit.
@@ -49,7 +52,20 @@ impl Edit {
     /// A change of rows that are there.
     #[must_use]
     pub const fn new(user: UserRowId, statements: Vec<Statement>) -> Self {
-        Self { user, fresh: None, statements }
+        Self { user, fresh: None, statements, events: Vec::new() }
+    }
+
+    /// A change that makes a row, which gets a fresh id.
+    #[must_use]
+    pub const fn making(counter: Counter, user: UserRowId, statements: Vec<Statement>) -> Self {
+        Self { user, fresh: Some(counter), statements, events: Vec::new() }
+    }
+
+    /// The same edit, which others are told of as that.
+    #[must_use]
+    pub fn telling(mut self, event: Event) -> Self {
+        self.events.push(event);
+        self
     }
 
     /// The same edit with the fresh id in its place.

@@ -32,6 +32,7 @@ use crate::db::{Db, DbError};
 use crate::live::Live;
 use crate::measure;
 use crate::telemetry::traces;
+use crate::webhooks::Outbox;
 use bytes::Bytes;
 use kernel::Clock;
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
@@ -72,6 +73,24 @@ impl WayBack {
     }
 }
 
+/// Who hears of a commit: whoever watches here, and whoever tells others.
+#[derive(Clone, Default)]
+pub struct Told {
+    /// Whoever watches.
+    pub live: Live,
+    /// What others want to be told of.
+    pub outbox: Outbox,
+}
+
+impl Told {
+    fn touched(&self, changes: &Changes) {
+        self.live.touched(changes);
+        if !changes.events.is_empty() || !changes.edits.is_empty() {
+            self.outbox.ring();
+        }
+    }
+}
+
 /// The way into the writer. Cheap to clone; the writer ends when the last one is dropped.
 #[derive(Clone)]
 pub struct Writer {
@@ -91,7 +110,7 @@ impl Writer {
         rules: Rules,
         clock: &Clock,
         memory: &Arc<Accounts>,
-        live: &Live,
+        told: &Told,
     ) -> Result<(Self, Finished), DbError> {
         let mut lanes = Vec::new();
         let mut finished = Vec::new();
@@ -104,11 +123,11 @@ impl Writer {
             let (done, ended) = oneshot::channel();
             match db {
                 Db::Sqlite(db) => {
-                    let shared = (Arc::clone(memory), live.clone());
+                    let shared = (Arc::clone(memory), told.clone());
                     sqlite::start(db, rules, clock.clone(), shared, queue, done)?;
                 }
                 Db::Postgres(db) => {
-                    postgres::start(db.clone(), rules, clock.clone(), live.clone(), queue, done);
+                    postgres::start(db.clone(), rules, clock.clone(), told.clone(), queue, done);
                 }
             }
             lanes.push(lane);

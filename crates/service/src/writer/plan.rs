@@ -16,6 +16,8 @@ use crate::sessions::{Append, Message, Move};
 use crate::usage::rollup::{self, Key, Sums};
 use crate::usage::{Outcome, Record, UsageRecord};
 use crate::users::{Ensure, User, rules::Directory};
+use crate::webhooks::of_ledger::of_entry;
+use crate::webhooks::{Event, EventType, Outbox};
 use bytes::Bytes;
 use kernel::{Credits, GrantId, HoldId, Timestamp, TransactionId, UserRowId};
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -129,6 +131,8 @@ pub struct Changes {
     pub moves: BTreeMap<i64, Move>,
     /// Small changes, in order.
     pub edits: Vec<Edit>,
+    /// What others are told of, in the order in which it happened.
+    pub events: Vec<Event>,
     /// What the audit log says of it.
     pub audit: Vec<audit::Record>,
     /// Answers to keep.
@@ -138,6 +142,18 @@ pub struct Changes {
 }
 
 impl Changes {
+    /// Notes an event, where it is wanted.
+    pub fn tell(
+        &mut self,
+        outbox: &Outbox,
+        (kind, user, at): (EventType, UserRowId, Timestamp),
+        body: impl FnOnce() -> String,
+    ) {
+        if outbox.wants(kind) {
+            self.events.push(Event { kind, user: Some(user), body: body(), at });
+        }
+    }
+
     /// Whether there is nothing to write.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -149,6 +165,7 @@ impl Changes {
             && self.rerated.is_empty()
             && self.messages.is_empty()
             && self.edits.is_empty()
+            && self.events.is_empty()
             && self.audit.is_empty()
             && self.answers.is_empty()
             && self.forget_keys.is_none()
@@ -163,6 +180,8 @@ pub struct Plan<'a> {
     pub ids: &'a mut Ids,
     /// What configuration says.
     pub rules: Rules,
+    /// What others want to be told of.
+    pub outbox: &'a Outbox,
     /// When the batch happens.
     pub now: Timestamp,
     /// What is to be written.
@@ -375,6 +394,7 @@ impl Plan<'_> {
                 let reversed = self.working.reversed.entry(GrantId { user, seq }).or_default();
                 *reversed = Credits::from_micro(reversed.micro() - entry.amount.micro());
             }
+            of_entry(&mut self.changes, self.outbox, &entry);
             if entry.cause.hold_id.is_some() {
                 self.working.entries.insert(entry.transaction_id(), entry.clone());
             }
@@ -565,6 +585,7 @@ impl Plan<'_> {
 
     fn edit(&mut self, edit: &Edit) -> Result<Done, WriteError> {
         let id = edit.fresh.map(|counter| self.ids.of(counter).take()).transpose().map_err(internal)?;
+        self.changes.events.extend(edit.events.iter().filter(|event| self.outbox.wants(event.kind)).cloned());
         self.changes.edits.push(id.map_or_else(|| edit.clone(), |id| edit.with_id(id)));
         Ok(Done::Edited(id))
     }

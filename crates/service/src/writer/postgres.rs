@@ -10,15 +10,14 @@ use super::ids::{FETCH, Ids};
 use super::needs::Needs;
 use super::plan::{Changes, Plan, Rules, StoredAnswer, Working};
 use super::{
-    BATCH_MAX, FORGET_KEYS, IdempotencyKey, Job, Reply, Statement, Waiting, WayBack, WriteError, alone,
+    BATCH_MAX, FORGET_KEYS, IdempotencyKey, Job, Reply, Statement, Told, Waiting, WayBack, WriteError, alone,
     batches, committed,
 };
 use crate::credits::{self, ACCOUNTS_MAX, Account};
 use crate::db::postgres::Postgres;
 use crate::db::{DbError, write};
-use crate::live::Live;
 use crate::measure;
-use crate::{limits, sessions, usage, users};
+use crate::{limits, sessions, usage, users, webhooks};
 use deadpool_postgres::Object;
 use futures_util::FutureExt as _;
 use kernel::{Clock, UserRowId};
@@ -37,11 +36,11 @@ pub fn start(
     db: Postgres,
     rules: Rules,
     clock: Clock,
-    live: Live,
+    told: Told,
     mut queue: mpsc::Receiver<Waiting>,
     done: oneshot::Sender<()>,
 ) {
-    let mut lane = Lane { db, rules, clock, live, ids: Ids::default(), accounts: HashMap::new() };
+    let mut lane = Lane { db, rules, clock, told, ids: Ids::default(), accounts: HashMap::new() };
     tokio::spawn(async move {
         let mut batch = Vec::with_capacity(BATCH_MAX);
         while queue.recv_many(&mut batch, BATCH_MAX).await > 0 {
@@ -86,7 +85,7 @@ struct Lane {
     db: Postgres,
     rules: Rules,
     clock: Clock,
-    live: Live,
+    told: Told,
     ids: Ids,
     accounts: HashMap<UserRowId, Account>,
 }
@@ -181,6 +180,7 @@ impl Lane {
             working: &mut working,
             ids: &mut self.ids,
             rules: self.rules,
+            outbox: &self.told.outbox,
             now,
             changes: Changes::default(),
         };
@@ -203,6 +203,7 @@ impl Lane {
         if let Some(before) = changes.forget_keys {
             writes.push(write::Write::any(FORGET_KEYS).value(before.micros()));
         }
+        writes.extend(webhooks::outbox::write_postgres(&changes.events));
         if !writes.is_empty() {
             write::run(connection, &writes, trust != Trust::Lock).await?;
         }
@@ -212,7 +213,7 @@ impl Lane {
         drop(writes);
         committed(&changes);
         self.remember(working.accounts);
-        self.live.touched(&changes);
+        self.told.touched(&changes);
         let unsure = |reply: &Result<Reply, WriteError>| match reply {
             Err(WriteError::Credits(_) | WriteError::UsageUser(..) | WriteError::Charge(..)) => remembered,
             // Users and addresses are read one after the other. Another replica may have made the very

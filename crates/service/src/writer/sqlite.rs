@@ -8,14 +8,13 @@ use super::ids::{FETCH, Ids};
 use super::needs::Needs;
 use super::plan::{Changes, Plan, Rules, StoredAnswer, Working};
 use super::{
-    BATCH_MAX, FORGET_KEYS, IdempotencyKey, Job, Reply, Waiting, WayBack, WriteError, alone, batches,
+    BATCH_MAX, FORGET_KEYS, IdempotencyKey, Job, Reply, Told, Waiting, WayBack, WriteError, alone, batches,
     committed,
 };
 use crate::credits::memory::Accounts;
 use crate::db::DbError;
-use crate::live::Live;
 use crate::measure;
-use crate::{credits, db, limits, sessions, usage, users};
+use crate::{credits, db, limits, sessions, usage, users, webhooks};
 use kernel::Clock;
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -31,12 +30,12 @@ pub fn start(
     db: &db::sqlite::Sqlite,
     rules: Rules,
     clock: Clock,
-    (memory, live): (Arc<Accounts>, Live),
+    (memory, told): (Arc<Accounts>, Told),
     mut queue: mpsc::Receiver<Waiting>,
     done: oneshot::Sender<()>,
 ) -> Result<(), DbError> {
     let connection = db.writing_connection()?;
-    let mut engine = Engine { connection, rules, clock, ids: Ids::default(), memory, live };
+    let mut engine = Engine { connection, rules, clock, ids: Ids::default(), memory, told };
     std::thread::Builder::new()
         .name("writer".to_owned())
         .spawn(move || {
@@ -74,7 +73,7 @@ struct Engine {
     clock: Clock,
     ids: Ids,
     memory: Arc<Accounts>,
-    live: Live,
+    told: Told,
 }
 
 impl Engine {
@@ -113,6 +112,7 @@ impl Engine {
             working: &mut working,
             ids: &mut self.ids,
             rules: self.rules,
+            outbox: &self.told.outbox,
             now,
             changes: Changes::default(),
         };
@@ -125,7 +125,7 @@ impl Engine {
         committed(&changes);
         // Before the answers, so that who was answered reads what was written.
         self.memory.commit(working.accounts.into_values());
-        self.live.touched(&changes);
+        self.told.touched(&changes);
         Ok(replies)
     }
 
@@ -198,6 +198,7 @@ impl Engine {
                 insert.execute(params![key.caller, key.key, key.fingerprint, &answer.body[..], now, user])?;
             }
         }
+        webhooks::outbox::write_sqlite(&transaction, &changes.events)?;
         if let Some(before) = changes.forget_keys {
             transaction.execute(&FORGET_KEYS.replace('$', "?"), [before.micros()])?;
         }

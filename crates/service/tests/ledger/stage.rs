@@ -15,9 +15,8 @@ use user_service::credits::ledger::Policy;
 use user_service::credits::memory::Accounts;
 use user_service::credits::{Account, Entry, Grant, store, verify};
 use user_service::db::{Db, Location, migrate};
-use user_service::live::Live;
 use user_service::users::Ensure;
-use user_service::writer::{Command, Done, Rules, WriteError, Writer};
+use user_service::writer::{Command, Done, Rules, Told, WriteError, Writer};
 
 /// How long a grant lives that a refund makes, in microseconds.
 pub const REFUND_LIFE: i64 = 2_000;
@@ -71,7 +70,7 @@ impl Stage {
             welcome_life: None,
             session_life: None,
         };
-        Writer::start(&self.db, rules, clock, &self.memory, &Live::default()).expect("the writer starts").0
+        Writer::start(&self.db, rules, clock, &self.memory, &Told::default()).expect("the writer starts").0
     }
 
     /// Replays every account.

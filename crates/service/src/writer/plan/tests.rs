@@ -54,7 +54,9 @@ impl Table {
     }
 
     fn try_run(&mut self, jobs: Vec<Job>) -> Result<Vec<Result<Reply, WriteError>>, DbError> {
+        let outbox = Outbox::default();
         let mut plan = Plan {
+            outbox: &outbox,
             working: &mut self.working,
             ids: &mut self.ids,
             rules: Rules {
