@@ -10,8 +10,11 @@
 pub mod address;
 pub mod bodies;
 pub mod event;
+pub mod model;
 pub mod of_ledger;
 pub mod outbox;
+pub mod payload;
+pub mod secret;
 
 pub use event::{Event, EventType};
 pub use outbox::Outbox;
