@@ -38,9 +38,9 @@ struct Place {
 pub async fn run(State(app): State<Arc<App>>, request: Request<Body>, next: Next) -> Response {
     let route = request.extensions().get::<MatchedPath>();
     let known = route.and_then(|route| app.operations.find(request.method(), route.as_str()));
-    let place = known.filter(|known| known.audited() != Audited::Nobody).map(|known| Place {
+    let place = known.filter(|known| known.audited != Audited::Nobody).map(|known| Place {
         action: Arc::clone(&known.name),
-        whose: known.audited(),
+        whose: known.audited,
         row: Mutex::new(None),
     });
     let Some(place) = place else { return next.run(request).await };

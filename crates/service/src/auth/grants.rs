@@ -172,23 +172,37 @@ impl FromRequestParts<Arc<App>> for Admin {
     }
 }
 
-/// A key, or an admin, that may have tokens issued for users.
-pub struct TokenIssuer {
-    /// Who.
-    pub caller: Caller,
+/// Permissions that a key has by a scope, an admin by its role, and a plain user never.
+macro_rules! for_programs {
+    ($($(#[$doc:meta])* $name:ident($scope:ident);)+) => {$(
+        $(#[$doc])*
+        pub struct $name {
+            /// Who.
+            pub caller: Caller,
+        }
+
+        impl FromRequestParts<Arc<App>> for $name {
+            type Rejection = ApiError;
+
+            async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, ApiError> {
+                let caller = Caller::from_request_parts(parts, app).await?;
+                if caller.is_plain() {
+                    return Err(not_for_users());
+                }
+                caller.needs(Scope::$scope)?;
+                Ok(Self { caller })
+            }
+        }
+    )+};
 }
 
-impl FromRequestParts<Arc<App>> for TokenIssuer {
-    type Rejection = ApiError;
-
-    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, ApiError> {
-        let caller = Caller::from_request_parts(parts, app).await?;
-        if caller.is_plain() {
-            return Err(not_for_users());
-        }
-        caller.needs(Scope::TokensIssue)?;
-        Ok(Self { caller })
-    }
+for_programs! {
+    /// A key, or an admin, that may have tokens issued for users.
+    TokenIssuer(TokensIssue);
+    /// A key, or an admin, that may see who is told what.
+    WebhookReader(WebhooksRead);
+    /// A key, or an admin, that may decide who is told what.
+    WebhookWriter(WebhooksWrite);
 }
 
 /// A caller that may do `P` to the user of the path.

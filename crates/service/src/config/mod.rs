@@ -19,6 +19,7 @@ mod rules;
 mod source;
 mod traces;
 mod value;
+mod webhooks;
 
 #[cfg(test)]
 mod tests;
@@ -34,6 +35,7 @@ pub use source::{ConfigError, Origin, Setting};
 pub use traces::TraceSettings;
 pub use value::is_authority;
 pub use value::{AuthProvider, CorsOrigins, Environment, LogFormat};
+pub use webhooks::WebhookSettings;
 
 use crate::auth::Issuer;
 use crate::http::client_ip::TrustedProxies;
@@ -112,6 +114,8 @@ pub struct Config {
     pub welcome_credits_life: Option<Duration>,
     /// `REFUND_CREDITS_DAYS`; nothing means that they never expire.
     pub refund_credits_life: Option<Duration>,
+    /// `LOW_BALANCE_CREDITS`; zero means that nobody is told.
+    pub low_balance: Credits,
     /// `TOP_UP_URL`, when set.
     pub top_up_url: Option<String>,
     /// `VERIFY_LEDGER_HOURS`; nothing means never.
@@ -122,6 +126,8 @@ pub struct Config {
     pub catalogue: Catalogue,
     /// Which Stripe account takes money, and where a checkout may lead.
     pub payments: PaymentSettings,
+    /// How others are told of what happened: `WEBHOOK_*`.
+    pub webhooks: WebhookSettings,
     /// `SESSION_DAYS`; nothing means that they never expire.
     pub session_life: Option<Duration>,
     /// `STORE_CONTENT`.
@@ -259,11 +265,13 @@ impl Config {
             welcome_credits: reader.parse("WELCOME_CREDITS", value::CREDITS_RULE, value::credits)?,
             welcome_credits_life: life(reader, "WELCOME_CREDITS_DAYS")?,
             refund_credits_life: life(reader, "REFUND_CREDITS_DAYS")?,
+            low_balance: reader.parse("LOW_BALANCE_CREDITS", value::CREDITS_RULE, value::credits)?,
             top_up_url: reader.optional("TOP_UP_URL", value::WEB_PAGE_RULE, value::web_page)?,
             verify_ledger_every: hours(reader.number("VERIFY_LEDGER_HOURS", 0..=8760)?),
             prices: prices::settings(reader)?,
             catalogue: plans::catalogue(reader)?,
             payments: payments::settings(reader)?,
+            webhooks: webhooks::settings(reader)?,
             session_life: life(reader, "SESSION_DAYS")?,
             contents: privacy::contents(reader)?,
             retention: privacy::retention(reader)?,

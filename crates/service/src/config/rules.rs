@@ -1,7 +1,7 @@
 //! The rules that set one key against another: what each environment refuses, what needs what.
 
 use super::source::{ConfigError, Origin, Reader, development_secret};
-use super::{AuthProvider, Config, CorsOrigins, Environment, files, oidc, payments};
+use super::{AuthProvider, Config, CorsOrigins, Environment, files, oidc, payments, webhooks};
 use kernel::Secret;
 
 /// The fewest characters of a signing secret in production: the key length of HS256 in bytes.
@@ -65,6 +65,7 @@ fn production(config: &Config, reader: &Reader) -> Result<(), ConfigError> {
     }
     files::production(config, reader)?;
     payments::production(config, reader)?;
+    webhooks::production(config, reader)?;
     let secrets = [
         (
             "SUPABASE_JWT_SECRET",

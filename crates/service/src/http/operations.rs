@@ -20,8 +20,8 @@ pub struct Known {
     pub scopes: Option<Scopes>,
     /// What kind of work it is, for the limits of rates.
     pub class: Class,
-    changes: bool,
-    removes: bool,
+    /// Whose use of it is written down.
+    pub audited: Audited,
 }
 
 /// Whose use of a route is written down in the audit log.
@@ -35,17 +35,15 @@ pub enum Audited {
     KeysAndAdmins,
 }
 
-impl Known {
-    /// Whose use of it is written down.
-    #[must_use]
-    pub fn audited(&self) -> Audited {
-        let Some(scopes) = self.scopes else { return Audited::Nobody };
-        let of_keys = AUDITED.iter().any(|scope| scopes.contains(*scope)) || self.removes;
-        match () {
-            () if READS.contains(&&*self.name) || (self.changes && of_keys) => Audited::KeysAndAdmins,
-            () if self.changes && !ASKS.contains(&&*self.name) => Audited::Admins,
-            () => Audited::Nobody,
-        }
+/// Whose use of a route is written down, by its name, the scopes that a key needs, and its method.
+fn audited(name: &str, scopes: Option<Scopes>, method: &Method) -> Audited {
+    let Some(scopes) = scopes else { return Audited::Nobody };
+    let changes = *method != Method::GET;
+    let of_keys = AUDITED.iter().any(|scope| scopes.contains(*scope)) || *method == Method::DELETE;
+    match () {
+        () if READS.contains(&name) || (changes && of_keys) => Audited::KeysAndAdmins,
+        () if changes && !ASKS.contains(&name) => Audited::Admins,
+        () => Audited::Nobody,
     }
 }
 
@@ -109,15 +107,9 @@ fn known(method: &Method, operation: &Operation) -> Option<Known> {
     // The document's own type keeps its scopes to itself, so they are read as it is written.
     let security = serde_json::to_value(&operation.security).unwrap_or_default();
     let of_keys = security.as_array().into_iter().flatten().find_map(|one| one["service_key"].as_array());
-    let scopes =
+    let scopes: Option<Scopes> =
         of_keys.map(|scopes| scopes.iter().filter_map(|scope| scope.as_str()?.parse().ok()).collect());
-    Some(Known {
-        name: name.into(),
-        scopes,
-        class,
-        changes: *method != Method::GET,
-        removes: *method == Method::DELETE,
-    })
+    Some(Known { name: name.into(), scopes, class, audited: audited(name, scopes, method) })
 }
 
 #[cfg(test)]
@@ -131,7 +123,7 @@ mod tests {
         let operations = Operations::of(&document);
         let audited = |method: Method, path: &str| {
             let found = operations.find(&method, path).expect(path);
-            found.audited()
+            found.audited
         };
         for (method, path) in [
             (Method::POST, "/api/v1/users/{user_id}/credits/grants"),

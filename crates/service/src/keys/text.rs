@@ -79,7 +79,7 @@ fn checksum(body: &str) -> String {
 }
 
 /// Random letters and digits, each as likely as any other.
-fn random(chars: usize) -> String {
+pub fn random(chars: usize) -> String {
     // The largest multiple of 62 that a byte can be below: what is above it would favour the first ones.
     const FAIR: u8 = 248;
     let mut text = String::with_capacity(chars);
