@@ -4,6 +4,7 @@
 //! child that serves and is killed when dropped. Nothing of the caller's environment reaches the
 //! child. Every wait has a deadline, and a failure shows what the child said.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -263,23 +264,31 @@ impl Program {
         self.run(place, &["serve"], settings).await
     }
 
+    /// What the binary's environment is, for whoever starts it in another way.
+    #[must_use]
+    pub fn environment(self, place: &Place, settings: &[(&str, &str)]) -> BTreeMap<String, String> {
+        let data = place.folder().join("data");
+        let own = [
+            ("PATH", "/usr/bin:/bin"),
+            ("HOST", "127.0.0.1"),
+            ("PORT", "0"),
+            ("LOG_FORMAT", "json"),
+            ("DATA_DIR", data.to_str().expect("a path of letters")),
+            ("USER_SERVICE_API_KEY", SERVICE_KEY),
+            ("SUPABASE_JWT_SECRET", JWT_SECRET),
+        ];
+        let database = place.database.as_ref().map(|database| ("DATABASE_URL", database.url.as_str()));
+        let all = own.into_iter().chain(database).chain(settings.iter().copied());
+        all.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+    }
+
     fn command(self, place: &Place, arguments: &[&str], settings: &[(&str, &str)]) -> Command {
         let mut command = Command::new(self.0);
         command
             .env_clear()
-            .env("PATH", "/usr/bin:/bin")
-            .env("HOST", "127.0.0.1")
-            .env("PORT", "0")
-            .env("LOG_FORMAT", "json")
-            .env("DATA_DIR", place.folder().join("data"))
-            .env("USER_SERVICE_API_KEY", SERVICE_KEY)
-            .env("SUPABASE_JWT_SECRET", JWT_SECRET)
+            .envs(self.environment(place, settings))
             .current_dir(place.folder())
             .args(arguments);
-        if let Some(database) = &place.database {
-            command.env("DATABASE_URL", &database.url);
-        }
-        command.envs(settings.iter().copied());
         command
     }
 }

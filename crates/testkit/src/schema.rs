@@ -134,6 +134,20 @@ impl Document {
     }
 }
 
+/// What is wrong with a value by a schema that needs no other.
+///
+/// # Panics
+/// When it is no schema.
+#[must_use]
+pub fn faults(schema: &Value, value: &Value) -> Vec<String> {
+    let options = jsonschema::options().should_validate_formats(true);
+    let validator = options.build(schema).unwrap_or_else(|error| panic!("{schema}: {error}"));
+    validator
+        .iter_errors(value)
+        .map(|fault| format!("{}: {}", fault.instance_path(), short(&fault.to_string())))
+        .collect()
+}
+
 /// A text that fits on a screen.
 fn short(text: &str) -> String {
     const MOST: usize = 3_000;

@@ -4,11 +4,13 @@
 //! none is invented: what the writer decides notes its events in [`crate::writer::Changes`], and an
 //! edit brings its own along ([`crate::writer::Edit::telling`]). Only what some endpoint asks for is kept.
 //!
-//! Reading order: [`event`] (what can happen), [`of_ledger`] (what the ledger says of it), [`outbox`] (how it is kept);
-//! [`address`] (where a delivery may go).
+//! Reading order: [`event`] (what can happen), [`bodies`] (what events say), [`of_ledger`] (what the ledger says of it), [`outbox`] (how it is kept);
+//! [`model`] (endpoints and deliveries), [`payload`] (an event as it is sent), [`secret`] (what signs it), [`wanted`], [`url`], [`address`] and
+//! [`headers`] (what an endpoint may ask for) for [`request`], [`edits`] and [`store`] for [`api`]; [`deliveries`] for [`deliveries_api`].
 
 pub mod address;
 pub mod api;
+pub mod bodies;
 pub mod deliveries;
 pub mod deliveries_api;
 pub mod edits;
