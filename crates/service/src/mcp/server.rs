@@ -22,7 +22,7 @@ pub static REVISIONS: [ProtocolVersion; 3] =
     [ProtocolVersion::V_2025_06_18, ProtocolVersion::V_2025_11_25, ProtocolVersion::V_2026_07_28];
 
 /// The methods whose name is right where their parameters could not be read.
-const KNOWN: [&str; 8] = [
+const KNOWN: [&str; 9] = [
     "initialize",
     "ping",
     "tools/list",
@@ -30,6 +30,7 @@ const KNOWN: [&str; 8] = [
     "resources/list",
     "resources/templates/list",
     "resources/read",
+    "prompts/list",
     "prompts/get",
 ];
 

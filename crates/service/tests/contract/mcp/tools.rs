@@ -71,7 +71,7 @@ both_engines! {
         let lacks = fails(&app.alice, "credits_consume", json!({"amount": 5000})).await;
         assert_eq!(masked(lacks), json!({
             "success": false, "error": "InsufficientCreditsException", "message": "Insufficient credits. Available: 1000, Required: 5000", "status": 400,
-            "details": {"operation": "consume_credits", "user_id": "auth0|alice", "available": 1000, "required": 5000, "top_up_url": null}, "request_id": "<request>",
+            "details": {"operation": "consume_credits", "user_id": "auth0|alice", "available": 1000, "required": 5000, "retryable": false, "top_up_url": null}, "request_id": "<request>",
         }));
         for (tool, arguments) in [("credits_hold", json!({"amount": 1000.5})), ("usage_charge", json!({"event_type": "chat", "credits": 1000.5}))] {
             let lacks = fails(&app.alice, tool, arguments).await;
