@@ -13,6 +13,7 @@ use rmcp::model::{
     ServerCapabilities, ServerConfig, Tool as Shown,
 };
 use rmcp::service::{NotificationContext, RequestContext, RoleServer};
+use serde_json::json;
 use serde_json::value::to_raw_value;
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -158,7 +159,8 @@ impl ServerHandler for Server {
         });
         let Some((tool, arguments)) = found else {
             let uri: String = request.uri.chars().take(300).collect();
-            return Err(ErrorData::resource_not_found(format!("There is no resource {uri}"), None));
+            let told = json!({"uri": uri});
+            return Err(ErrorData::resource_not_found(format!("There is no resource {uri}"), Some(told)));
         };
         match self.0.ask(asking, tool, arguments).await {
             Ok(done) => {
@@ -220,11 +222,14 @@ impl ServerHandler for Server {
     async fn on_custom_request(
         &self,
         request: CustomRequest,
-        _: RequestContext<RoleServer>,
+        context: RequestContext<RoleServer>,
     ) -> Result<CustomResult, ErrorData> {
         // The SDK takes a request whose parameters it cannot read for one that it does not know.
         let method: String = request.method.chars().take(100).collect();
-        if KNOWN.contains(&method.as_str()) {
+        // The newest revision has no handshake any more.
+        let gone = method == "initialize"
+            && context.protocol_version().is_some_and(|spoken| spoken == ProtocolVersion::V_2026_07_28);
+        if KNOWN.contains(&method.as_str()) && !gone {
             return Err(ErrorData::invalid_params(format!("params: are not what {method} takes"), None));
         }
         Err(ErrorData::new(ErrorCode::METHOD_NOT_FOUND, format!("There is no method {method}"), None))
