@@ -201,6 +201,7 @@ pub fn rules(config: &Config) -> Rules {
         welcome: config.welcome_credits,
         welcome_life: config.welcome_credits_life,
         session_life: config.session_life,
+        low_balance: config.low_balance,
     }
 }
 

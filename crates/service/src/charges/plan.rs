@@ -5,6 +5,7 @@ use crate::credits::ledger::{Consume, LedgerCommand};
 use crate::credits::{Entry, Rejection};
 use crate::usage::UsageRecord;
 use crate::usage::model::UsageFacts;
+use crate::webhooks::EventType;
 use crate::writer::plan::{Plan, internal};
 use crate::writer::{Done, WriteError};
 use kernel::{Credits, TransactionId};
@@ -85,6 +86,7 @@ impl Plan<'_> {
         };
         self.working.events.extend(event.map(|event| (event, usage.clone())));
         self.working.entries.extend(entry.iter().map(|entry| (entry.transaction_id(), (**entry).clone())));
+        self.tell_usage(EventType::UsageRecorded, &usage);
         self.changes.usage.push(usage.clone());
         Ok(Charged { usage: Box::new(usage), entry, duplicate: false, available: self.available(user) })
     }

@@ -19,6 +19,7 @@ use crate::prices::quote;
 use crate::usage::UsageRecord;
 use crate::usage::model::{UsageFacts, usage_columns};
 use crate::users;
+use crate::webhooks::EventType;
 use crate::writer::plan::Plan;
 use crate::writer::{Command, Done, WriteError};
 use axum::extract::State;
@@ -92,6 +93,7 @@ impl Plan<'_> {
         };
         let after = UsageRecord { facts: Arc::new(facts), charge: Some(mark), ..before.clone() };
         self.working.records.insert(after.id, after.clone());
+        self.tell_usage(EventType::UsageRated, &after);
         self.changes.rerated.push(Rerated { before, after: after.clone() });
         Ok(Some(after))
     }

@@ -86,6 +86,46 @@ impl LimitView {
     }
 }
 
+/// A limit of which a part is spent.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct LimitAlert {
+    /// Its name.
+    #[schema(max_length = 100)]
+    id: String,
+    /// What is counted apart.
+    per: Dimension,
+    /// Which session, model, tag or key this is about; null for a limit of the user.
+    #[schema(max_length = 255)]
+    value: Option<String>,
+    /// What is counted.
+    unit: Unit,
+    /// Over which time.
+    window: Window,
+    /// How much may be spent.
+    amount: Quantity,
+    /// What was spent in the window.
+    used: Quantity,
+    /// When less will be used than now.
+    resets_at: Option<Timestamp>,
+}
+
+impl LimitAlert {
+    /// How a limit stands under one value.
+    #[must_use]
+    pub fn new(limit: &Limit, value: &str, standing: Standing) -> Self {
+        Self {
+            id: limit.id.clone(),
+            per: limit.per,
+            value: (limit.per != Dimension::User).then(|| value.to_owned()),
+            unit: limit.unit,
+            window: limit.window,
+            amount: Quantity::of(limit.unit, limit.amount),
+            used: Quantity::of(limit.unit, standing.used),
+            resets_at: standing.resets_at,
+        }
+    }
+}
+
 /// A limit and how it stands.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct LimitStatus {

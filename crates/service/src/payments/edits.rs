@@ -1,6 +1,7 @@
 //! What is written of payments: rows, and facts that are learned of them in any order.
 
 use super::model::{Payment, PaymentKind, PaymentStatus};
+use super::telling;
 use crate::db::Value;
 use crate::writer::{Counter, Edit, Statement};
 use kernel::{Credits, Timestamp, UserRowId};
@@ -124,8 +125,10 @@ pub fn learn(of: &Payment, facts: &Facts, now: Timestamp) -> Edit {
         facts.failure.clone().into(),
         now.micros().into(),
     ];
-    let mut statements = vec![Statement::one(sql, values)];
+    let mut statements = telling::of_facts(of, facts, now);
+    statements.push(Statement::one(sql, values));
     if facts.refunded > 0 || matches!(facts.disputed, Some(Dispute::Open(_))) {
+        statements.push(telling::of_stopped_top_up(of, STOPPED, now));
         statements.push(stop_top_up(of.user, now));
     }
     statements.extend(facts.bill.as_ref().map(|bill| billed(of, bill)));
@@ -139,10 +142,13 @@ pub fn learn(of: &Payment, facts: &Facts, now: Timestamp) -> Edit {
     Edit::new(of.user, statements)
 }
 
+/// Why a top-up is turned off when money goes back.
+const STOPPED: &str = "Money of a payment went back";
+
 /// Whoever got money back is not charged again by itself.
 fn stop_top_up(user: UserRowId, now: Timestamp) -> Statement {
-    let sql = "UPDATE auto_top_ups SET enabled = 0, failure = 'Money of a payment went back', updated_at = $2 WHERE user_id = $1 AND enabled = 1";
-    Statement::any(sql, vec![user.0.into(), now.micros().into()])
+    let sql = "UPDATE auto_top_ups SET enabled = 0, failure = $3, updated_at = $2 WHERE user_id = $1 AND enabled = 1";
+    Statement::any(sql, vec![user.0.into(), now.micros().into(), STOPPED.into()])
 }
 
 /// Once its credits are given, what a payment pays for stays.

@@ -5,6 +5,7 @@
 
 use super::edits::{self, NewPayment};
 use super::model::{Payment, payment_columns};
+use super::telling;
 use crate::auth::grants::UserRef;
 use crate::db::{Db, DbError, FromRow, Row};
 use crate::usage::rollup::Period;
@@ -313,10 +314,9 @@ pub fn ended(of: &Payment, end: End<'_>, now: Timestamp) -> Edit {
         now.micros().into(),
         micros(PAUSE).into(),
     ];
-    let statements = vec![
-        Statement::one(canceled, vec![of.id.into(), why.into(), now.micros().into()]),
-        Statement::any(sql, given_back),
-    ];
+    let mut statements = telling::of_top_up(of, why, (failed == 1).then_some(FAILURES_MAX), now);
+    statements.push(Statement::one(canceled, vec![of.id.into(), why.into(), now.micros().into()]));
+    statements.push(Statement::any(sql, given_back));
     Edit::new(of.user, statements)
 }
 

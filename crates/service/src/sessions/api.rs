@@ -3,16 +3,20 @@
 use super::edits::{self, SessionPatch};
 use super::model::{Session, SessionRef, Status};
 use super::store::{self, Ownership, Stretch};
+use super::telling;
 use crate::app::App;
 use crate::auth::grants::{
     CanCreateSession, CanReadSession, CanReadSessions, CanWriteSession, OnSession, ReadUsage,
 };
+use crate::db::DbError;
 use crate::http::envelope::bytes as to_bytes;
 use crate::http::input::Once;
 use crate::http::page::{Page, PageQuery};
 use crate::http::{ApiError, Envelope, Input, Query, facts, json};
 use crate::usage::api as usage;
 use crate::users::api::{UserPath, answered, refused, same_user};
+use crate::webhooks::bodies::{FRESH, SessionEvent};
+use crate::webhooks::{Event, EventType};
 use crate::writer::{Answer, Command, Done, Edit, WriteError};
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -115,7 +119,9 @@ pub struct SessionView {
 }
 
 impl SessionView {
-    fn new(session: Session, user_id: &ExternalId, now: Timestamp) -> Self {
+    /// Shows a session at `now`.
+    #[must_use]
+    pub fn new(session: Session, user_id: &ExternalId, now: Timestamp) -> Self {
         let status = session.status(now);
         Self {
             id: session.id,
@@ -200,7 +206,10 @@ pub async fn create_session(
         conversation_data: app.config.contents.of(value.conversation_data).unwrap_or_default(),
         metadata: value.metadata.unwrap_or_default(),
     };
-    let edit = edits::create(on.user.row, &session);
+    let fresh = || SessionEvent::new(Session { id: FRESH, ..session.clone() }, now);
+    let told = EventType::SessionCreated;
+    let told = app.outbox.wants(told).then(|| Event::of(told, on.user.row, now, &fresh()));
+    let edit = edits::create(on.user.row, &session).telling(told);
     let user_id = on.user.auth0_id.clone();
     let respond = move |done: &Done| {
         let Done::Edited(Some(id)) = done else { return Bytes::new() };
@@ -336,9 +345,26 @@ pub async fn update_session(
     view.metadata = metadata.clone().unwrap_or(view.metadata);
     view.updated_at = now;
     let patch = SessionPatch { title, conversation_data, metadata, ..SessionPatch::default() };
-    let change = edits::update((&on.session).into(), patch, now);
+    let told = told_of_update(&app, &on.session, &patch, now).await?;
+    let change = edits::update((&on.session).into(), patch, told, now);
     let view = Arc::new(view);
     edit(&app, &on, once, change, "Session updated successfully".to_owned(), view).await
+}
+
+async fn told_of_update(
+    app: &App,
+    session: &SessionRef,
+    patch: &SessionPatch,
+    now: Timestamp,
+) -> Result<Option<Event>, DbError> {
+    telling::of_change(app, session.into(), EventType::SessionUpdated, now, |session| {
+        session.updated_at = now;
+        session.title = patch.title.clone().or(session.title.take());
+        if let Some(metadata) = &patch.metadata {
+            session.metadata = metadata.clone();
+        }
+    })
+    .await
 }
 
 /// The new state.
@@ -363,7 +389,16 @@ pub async fn set_session_status(
     Input { value, once }: Input<StatusRequest>,
 ) -> Result<Response, ApiError> {
     let (now, life) = (app.clock.now(), app.config.session_life);
-    let change = edits::set_status((&on.session).into(), value.status, now, life);
+    let told =
+        telling::of_change(&app, (&on.session).into(), telling::of_status(value.status), now, |session| {
+            session.written_status = value.status;
+            session.updated_at = now;
+            if value.status == Status::Active {
+                session.expires_at = life.map(|life| now.plus(life));
+            }
+        });
+    let told = told.await?;
+    let change = edits::set_status((&on.session).into(), value.status, told, now, life);
     let message = format!("Session status updated to {}", value.status.as_str());
     edit(&app, &on, once, change, message, true).await
 }
@@ -395,7 +430,9 @@ pub async fn set_session_summary(
     let summary = summary.ok_or_else(|| ApiError::missing(["body", "summary"]))?;
     let session_summary = Some(app.config.contents.of(summary.into_string()));
     let patch = SessionPatch { session_summary, ..SessionPatch::default() };
-    let change = edits::update((&on.session).into(), patch, app.clock.now());
+    let now = app.clock.now();
+    let told = told_of_update(&app, &on.session, &patch, now).await?;
+    let change = edits::update((&on.session).into(), patch, told, now);
     edit(&app, &on, once, change, "Session summary updated successfully".to_owned(), true).await
 }
 
@@ -418,7 +455,9 @@ pub struct DeletedSession {
     responses((status = 200, body = Envelope<DeletedSession>, description = "It is gone")),
 )]
 pub async fn delete_session(State(app): State<Arc<App>>, on: CanWriteSession) -> Result<Response, ApiError> {
-    let edit = edits::delete((&on.session).into(), app.clock.now());
+    let (of, now) = ((&on.session).into(), app.clock.now());
+    let told = telling::of_change(&app, of, EventType::SessionDeleted, now, |_| {}).await?;
+    let edit = edits::delete(of, now).telling(told);
     let done = app.writer.execute(Command::Edit(edit)).await;
     done.map_err(|error| match error {
         WriteError::Refused(_) => not_found(&on.session.session_id),

@@ -4,6 +4,8 @@ use super::model::{Memory, Session, Status, expiry_day};
 use super::store::Ownership;
 use crate::db::Value;
 use crate::retention::Piece;
+use crate::webhooks::Event;
+use crate::webhooks::outbox::keep_one;
 use crate::writer::{Counter, Edit, Statement};
 use kernel::{JsonObject, Score, Timestamp, UserRowId};
 use std::time::Duration;
@@ -12,6 +14,16 @@ use std::time::Duration;
 pub const REMOVED_AT_ONCE: i64 = 100;
 /// How much can be remembered of one session.
 pub const MEMORIES_MAX: i64 = 1_000;
+
+/// Locks a session, so that what is asked of it next stays true until the transaction ends; writes no row where it is gone.
+const LOCK: &str = "UPDATE sessions SET updated_at = updated_at WHERE id = $1 AND deleted_at IS NULL";
+
+/// Changes a session with a statement, and tells others where that is a change.
+fn changing(of: Ownership, told: Option<Statement>, change: Statement) -> Edit {
+    let Some(told) = told else { return Edit::new(of.user, vec![change]) };
+    let lock = Statement { rows: change.rows, ..Statement::any(LOCK, vec![of.session.into()]) };
+    Edit::new(of.user, vec![lock, told, change])
+}
 
 /// Makes a session, unless its user is deleted; statement 0 says so.
 #[must_use]
@@ -48,9 +60,9 @@ pub struct SessionPatch {
     pub metadata: Option<JsonObject>,
 }
 
-/// Changes a session; statement 0 finds it gone.
+/// Changes a session; statement 0 finds it gone. Others are told where anything becomes another.
 #[must_use]
-pub fn update(of: Ownership, patch: SessionPatch, now: Timestamp) -> Edit {
+pub fn update(of: Ownership, patch: SessionPatch, told: Option<Event>, now: Timestamp) -> Edit {
     let sql = "UPDATE sessions SET title = COALESCE($2, title), session_summary = COALESCE($3, session_summary), \
         conversation_data = COALESCE($4, conversation_data), metadata = COALESCE($5, metadata), updated_at = $6 \
         WHERE id = $1 AND deleted_at IS NULL";
@@ -63,12 +75,36 @@ pub fn update(of: Ownership, patch: SessionPatch, now: Timestamp) -> Edit {
         text(patch.metadata),
         now.micros().into(),
     ];
-    Edit::new(of.user, vec![Statement::one(sql, values)])
+    let told = told.map(|event| {
+        let keep = keep_one!(
+            " AND EXISTS (SELECT 1 FROM sessions o WHERE o.id = $5 AND o.deleted_at IS NULL \
+             AND (o.title IS DISTINCT FROM COALESCE(CAST($6 AS TEXT), o.title) \
+             OR o.session_summary IS DISTINCT FROM COALESCE(CAST($7 AS TEXT), o.session_summary) \
+             OR o.conversation_data <> COALESCE(CAST($8 AS TEXT), o.conversation_data) \
+             OR o.metadata <> COALESCE(CAST($9 AS TEXT), o.metadata)))"
+        );
+        event.when(keep, values[..5].to_vec())
+    });
+    changing(of, told, Statement::one(sql, values))
 }
 
 /// Sets a session's state, and gives an active one its time anew; statement 0 finds it gone.
 #[must_use]
-pub fn set_status(of: Ownership, status: Status, now: Timestamp, life: Option<Duration>) -> Edit {
+pub fn set_status(
+    of: Ownership,
+    status: Status,
+    told: Option<Event>,
+    now: Timestamp,
+    life: Option<Duration>,
+) -> Edit {
+    let told = told.map(|event| {
+        // An active session whose time is over counts as expired, whether or not that is written down.
+        let keep = keep_one!(
+            " AND EXISTS (SELECT 1 FROM sessions o WHERE o.id = $5 AND o.deleted_at IS NULL \
+             AND CASE WHEN o.status = 'active' AND o.expires_at <= $7 THEN 'expired' ELSE o.status END <> $6)"
+        );
+        event.when(keep, [of.session.into(), status.as_str().into(), now.micros().into()])
+    });
     let mut values: Vec<Value> = vec![of.session.into(), status.as_str().into(), now.micros().into()];
     let sql = if status == Status::Active {
         let expires_at = life.map(|life| now.plus(life));
@@ -78,7 +114,7 @@ pub fn set_status(of: Ownership, status: Status, now: Timestamp, life: Option<Du
     } else {
         "UPDATE sessions SET status = $2, updated_at = $3 WHERE id = $1 AND deleted_at IS NULL"
     };
-    Edit::new(of.user, vec![Statement::one(sql, values)])
+    changing(of, told, Statement::one(sql, values))
 }
 
 /// Makes a session unknown; its rows go by and by. Statement 0 finds it gone.
@@ -108,10 +144,16 @@ pub fn remove(of: Ownership) -> Edit {
 
 /// Makes a session unknown, unless something happened in it since an instant.
 #[must_use]
-pub fn delete_unused(of: Ownership, before: Timestamp, now: Timestamp) -> Edit {
+pub fn delete_unused(of: Ownership, before: Timestamp, told: Option<Event>, now: Timestamp) -> Edit {
     let sql = "UPDATE sessions SET deleted_at = $2 WHERE id = $1 AND updated_at < $3 AND deleted_at IS NULL";
     let values = vec![of.session.into(), now.micros().into(), before.micros().into()];
-    Edit::new(of.user, vec![Statement::any(sql, values)])
+    let told = told.map(|event| {
+        let keep = keep_one!(
+            " AND EXISTS (SELECT 1 FROM sessions o WHERE o.id = $5 AND o.updated_at < $6 AND o.deleted_at IS NULL)"
+        );
+        event.when(keep, [of.session.into(), before.micros().into()])
+    });
+    changing(of, told, Statement::any(sql, values))
 }
 
 /// Removes a session's messages and memories from before an instant, up to one of each.
@@ -136,10 +178,17 @@ pub fn forget_before(
 
 /// Writes down that sessions have expired; one that was used meanwhile stays as it is.
 #[must_use]
-pub fn expire(of: Ownership, now: Timestamp) -> Edit {
+pub fn expire(of: Ownership, told: Option<Event>, now: Timestamp) -> Edit {
     let sql =
         "UPDATE sessions SET status = 'expired' WHERE id = $1 AND status = 'active' AND expires_at <= $2";
-    Edit::new(of.user, vec![Statement::any(sql, vec![of.session.into(), now.micros().into()])])
+    let told = told.map(|event| {
+        let keep = keep_one!(
+            " AND EXISTS (SELECT 1 FROM sessions o WHERE o.id = $5 AND o.status = 'active' AND o.expires_at <= $6 \
+             AND o.deleted_at IS NULL)"
+        );
+        event.when(keep, [of.session.into(), now.micros().into()])
+    });
+    changing(of, told, Statement::any(sql, vec![of.session.into(), now.micros().into()]))
 }
 
 /// What of a message is changed; what is absent stays.

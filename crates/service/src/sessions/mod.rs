@@ -21,6 +21,7 @@ pub mod retention;
 pub mod search;
 pub mod store;
 pub mod sweeper;
+pub mod telling;
 pub mod words;
 
 pub use model::{Append, Message, Move, NewMessage, SessionRef};

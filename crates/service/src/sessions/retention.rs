@@ -6,10 +6,12 @@
 
 use super::edits::{self, REMOVED_AT_ONCE};
 use super::store::Ownership;
+use super::telling;
 use crate::app::App;
 use crate::db::{Db, DbError};
 use crate::measure;
 use crate::retention::{Piece, Span, due};
+use crate::webhooks::EventType;
 use crate::writer::{Command, WriteError};
 use kernel::Timestamp;
 
@@ -71,7 +73,9 @@ pub async fn delete(app: &App, span: Span, before: Timestamp) -> Result<usize, W
     let values = [span.after, span.to, before.micros(), AT_ONCE].map(Into::into).to_vec();
     let sessions: Vec<Ownership> = app.db.query(sql, values).await?;
     for session in &sessions {
-        let edit = edits::delete_unused(*session, before, app.clock.now());
+        let now = app.clock.now();
+        let told = telling::of_change(app, *session, EventType::SessionDeleted, now, |_| {}).await?;
+        let edit = edits::delete_unused(*session, before, told, now);
         app.writer.execute(Command::Edit(edit)).await?;
         measure::retired("sessions", 1);
     }

@@ -2,8 +2,10 @@
 //!
 //! Nothing depends on it: a deleted session is unknown and an expired one is shown as such, swept or not.
 
-use super::{edits, store};
+use super::model::{Session, Status};
+use super::{edits, store, telling};
 use crate::app::App;
+use crate::webhooks::EventType;
 use crate::writer::{Command, WriteError};
 
 /// How many sessions are looked at in one go.
@@ -28,7 +30,9 @@ pub async fn sweep(app: &App) -> Result<(), WriteError> {
         let now = app.clock.now();
         let due = store::overdue(&app.db, now, AT_ONCE).await.map_err(unavailable)?;
         for session in &due {
-            app.writer.execute(Command::Edit(edits::expire(*session, now))).await?;
+            let expired = |session: &mut Session| session.written_status = Status::Expired;
+            let told = telling::of_change(app, *session, EventType::SessionExpired, now, expired).await?;
+            app.writer.execute(Command::Edit(edits::expire(*session, told, now))).await?;
         }
         if due.is_empty() {
             return Ok(());

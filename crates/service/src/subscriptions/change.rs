@@ -59,9 +59,9 @@ pub async fn begin(app: &App, begin: Begin<'_>) -> Result<Subscription, WriteErr
         created_at: now,
         updated_at: now,
     };
-    if let Done::Edited(Some(id)) =
-        app.writer.execute(Command::Edit(edits::begin(&new, begin.replaces, begin.cause, now))).await?
-    {
+    let live = store::live(&app.db, new.user).await?;
+    let edit = edits::begin(&new, begin.replaces, live.as_ref(), begin.cause, now);
+    if let Done::Edited(Some(id)) = app.writer.execute(Command::Edit(edit)).await? {
         new.id = id;
     }
     plans::limits::apply(app, new.user).await?;

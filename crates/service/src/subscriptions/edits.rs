@@ -2,7 +2,11 @@
 
 use super::model::{Subscription, SubscriptionProvider, SubscriptionStatus};
 use super::period::Period;
+use super::telling;
 use crate::db::Value;
+use crate::webhooks::EventType;
+use crate::webhooks::bodies::FRESH;
+use crate::webhooks::outbox::keep_one;
 use crate::writer::{Counter, Edit, Statement};
 use kernel::{Timestamp, UserRowId};
 
@@ -37,13 +41,12 @@ macro_rules! end_where {
     };
 }
 
-fn end(user: UserRowId, which: Replaces, now: Timestamp) -> Option<Statement> {
-    match which {
-        Replaces::Nothing => None,
-        Replaces::This(id) => Some(end_one(id, now)),
-        Replaces::Anything => {
-            Some(Statement::any(end_where!("user_id = $1"), vec![user.0.into(), now.micros().into()]))
-        }
+/// Ends whatever there is, which is to be what was read: none, or this one.
+fn end_all(user: UserRowId, live: Option<&Subscription>, now: Timestamp) -> Statement {
+    let values = vec![user.0.into(), now.micros().into()];
+    Statement {
+        rows: Some(usize::from(live.is_some())),
+        ..Statement::any(end_where!("user_id = $1"), values)
     }
 }
 
@@ -51,10 +54,16 @@ fn end_one(id: i64, now: Timestamp) -> Statement {
     Statement::one(end_where!("id = $1"), vec![id.into(), now.micros().into()])
 }
 
-/// Begins a subscription; refused where what it replaces is not what there is, and where the same cause
-/// began one before.
+/// Begins a subscription in the place of the one in force, as it was read; refused where what it replaces is not what
+/// there is, and where the same cause began one before.
 #[must_use]
-pub fn begin(new: &Subscription, replaces: Replaces, cause: Option<&str>, now: Timestamp) -> Edit {
+pub fn begin(
+    new: &Subscription,
+    replaces: Replaces,
+    live: Option<&Subscription>,
+    cause: Option<&str>,
+    now: Timestamp,
+) -> Edit {
     let insert = "INSERT INTO subscriptions (id, user_id, plan, plan_version, provider, status, anchor, period, \
         period_start, period_end, due_at, ends_at, cancel_at_period_end, cause, created_at, updated_at) \
         SELECT $1, a.user_id, $2, $3, $4, 'active', $5, $6, $7, $8, 0, $9, 0, $12, $10, $10 FROM credit_accounts a \
@@ -74,8 +83,15 @@ pub fn begin(new: &Subscription, replaces: Replaces, cause: Option<&str>, now: T
         cause.map(str::to_owned).into(),
     ];
     let begun = [Statement::one(insert, values), project(new.user)];
-    let statements = end(new.user, replaces, now).into_iter().chain(begun).collect();
-    Edit::making(Counter::Subscriptions, new.user, statements)
+    let (end, ended) = match replaces {
+        Replaces::Nothing => (None, None),
+        Replaces::This(id) => (Some(end_one(id, now)), live.filter(|live| live.id == id)),
+        Replaces::Anything => (Some(end_all(new.user, live, now)), live),
+    };
+    let statements = end.into_iter().chain(begun).collect();
+    let created = telling::of(EventType::SubscriptionCreated, Subscription { id: FRESH, ..new.clone() }, now);
+    let edit = Edit::making(Counter::Subscriptions, new.user, statements);
+    edit.telling(ended.map(|live| telling::of_end(live, now))).telling(created)
 }
 
 /// Turns to the next period; statement 0 finds that somebody else did.
@@ -84,7 +100,9 @@ pub fn renew(of: &Subscription, next: Period, now: Timestamp) -> Edit {
     let sql = "UPDATE subscriptions SET period = $3, period_start = $4, period_end = $5, due_at = 0, updated_at = $6 \
         WHERE id = $1 AND period = $2 AND status <> 'canceled'";
     let values = [of.id, of.period.n, next.n, next.start.micros(), next.end.micros(), now.micros()];
-    Edit::new(of.user, vec![Statement::one(sql, values.map(Value::from).to_vec())])
+    let renewed = Subscription { period: next, updated_at: now, ..of.clone() };
+    let renewed = telling::of(EventType::SubscriptionRenewed, renewed, now);
+    Edit::new(of.user, vec![Statement::one(sql, values.map(Value::from).to_vec())]).telling(renewed)
 }
 
 /// Notes that the credits of its period were given.
@@ -101,7 +119,13 @@ pub fn cancel_at_period_end(of: &Subscription, by: &str, operator: bool, now: Ti
         canceled_by = CASE WHEN CAST($4 AS BIGINT) = 1 THEN CAST($3 AS TEXT) ELSE COALESCE(canceled_by, CAST($3 AS TEXT)) END, updated_at = $2 \
         WHERE id = $1 AND status <> 'canceled'";
     let values = vec![of.id.into(), now.micros().into(), by.into(), i64::from(operator).into()];
-    Edit::new(of.user, vec![Statement::one(sql, values)])
+    let canceled_at = of.canceled_at.or(Some(now));
+    let after = Subscription { cancel_at_period_end: true, canceled_at, updated_at: now, ..of.clone() };
+    let keep = keep_one!(
+        " AND EXISTS (SELECT 1 FROM subscriptions o WHERE o.id = $5 AND o.cancel_at_period_end = 0)"
+    );
+    let told = telling::of(EventType::SubscriptionCanceled, after, now).when(keep, [of.id.into()]);
+    Edit::new(of.user, vec![telling::lock(of), told, Statement::one(sql, values)])
 }
 
 /// Takes a cancellation back: anybody's, or only that of `whose`. Statement 0 finds it over, or another's.
@@ -110,20 +134,34 @@ pub fn resume(of: &Subscription, whose: Option<&str>, now: Timestamp) -> Edit {
     let sql = "UPDATE subscriptions SET cancel_at_period_end = 0, canceled_at = NULL, canceled_by = NULL, updated_at = $2 \
         WHERE id = $1 AND status <> 'canceled' AND (CAST($3 AS TEXT) IS NULL OR canceled_by IS NULL OR canceled_by = $3)";
     let values = vec![of.id.into(), now.micros().into(), whose.map(str::to_owned).into()];
-    Edit::new(of.user, vec![Statement::one(sql, values)])
+    let after =
+        Subscription { cancel_at_period_end: false, canceled_at: None, updated_at: now, ..of.clone() };
+    let keep = keep_one!(
+        " AND EXISTS (SELECT 1 FROM subscriptions o WHERE o.id = $5 AND o.cancel_at_period_end = 1)"
+    );
+    let told = telling::of(EventType::SubscriptionResumed, after, now).when(keep, [of.id.into()]);
+    Edit::new(of.user, vec![telling::lock(of), told, Statement::one(sql, values)])
 }
 
 /// Says what it becomes when its period ends; statement 0 finds it over.
 #[must_use]
 pub fn set_next(of: &Subscription, version: &str, now: Timestamp) -> Edit {
     let sql = "UPDATE subscriptions SET next_plan_version = $2, updated_at = $3 WHERE id = $1 AND status <> 'canceled'";
-    Edit::new(of.user, vec![Statement::one(sql, vec![of.id.into(), version.into(), now.micros().into()])])
+    let next_plan_version = Some(version.to_owned());
+    let after = Subscription { next_plan_version, updated_at: now, ..of.clone() };
+    let keep = keep_one!(
+        " AND EXISTS (SELECT 1 FROM subscriptions o WHERE o.id = $5 AND o.next_plan_version IS DISTINCT FROM CAST($6 AS TEXT))"
+    );
+    let told =
+        telling::of(EventType::SubscriptionUpdated, after, now).when(keep, [of.id.into(), version.into()]);
+    let change = Statement::one(sql, vec![of.id.into(), version.into(), now.micros().into()]);
+    Edit::new(of.user, vec![telling::lock(of), told, change])
 }
 
 /// Ends it at once; statement 0 finds it over.
 #[must_use]
 pub fn cancel(of: &Subscription, now: Timestamp) -> Edit {
-    Edit::new(of.user, vec![end_one(of.id, now), project(of.user)])
+    Edit::new(of.user, vec![end_one(of.id, now), project(of.user)]).telling(telling::of_end(of, now))
 }
 
 /// What a subscription of Stripe's comes to.
@@ -145,9 +183,17 @@ pub struct Standing {
     pub facts: i64,
 }
 
-/// Begins the subscription that stands for Stripe's, in the place of whatever there is; refused where it was begun before.
+/// Begins the subscription that stands for Stripe's, in the place of the one in force, as it was read; refused where
+/// that has changed, or it was begun before.
 #[must_use]
-pub fn begin_standing(user: UserRowId, cause: &str, plan: &str, to: &Standing, now: Timestamp) -> Edit {
+pub fn begin_standing(
+    user: UserRowId,
+    cause: &str,
+    plan: &str,
+    to: &Standing,
+    live: Option<&Subscription>,
+    now: Timestamp,
+) -> Edit {
     let insert = "INSERT INTO subscriptions (id, user_id, plan, plan_version, provider, status, anchor, period, period_start, \
         period_end, due_at, cancel_at_period_end, canceled_at, cause, facts, created_at, updated_at) \
         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $7, $9, $10, $11, $12, $13, $14, $15, $15) ON CONFLICT DO NOTHING";
@@ -169,18 +215,46 @@ pub fn begin_standing(user: UserRowId, cause: &str, plan: &str, to: &Standing, n
         now.micros().into(),
     ];
     let begun = [Statement::one(insert, values), project(user)];
-    let ends = if to.status == SubscriptionStatus::Canceled { Replaces::Nothing } else { Replaces::Anything };
-    let statements = end(user, ends, now).into_iter().chain(begun).collect();
-    Edit::making(Counter::Subscriptions, user, statements)
+    let over = to.status == SubscriptionStatus::Canceled;
+    let end = (!over).then(|| end_all(user, live, now));
+    let statements = end.into_iter().chain(begun).collect();
+    let made = Subscription {
+        id: FRESH,
+        user,
+        plan: plan.to_owned(),
+        plan_version: to.plan_version.clone(),
+        provider: SubscriptionProvider::Stripe,
+        status: to.status,
+        anchor: to.period.start,
+        period: to.period,
+        due_at: to.due_at,
+        ends_at: None,
+        cancel_at_period_end: to.cancel_at_period_end,
+        canceled_at: to.ended_at,
+        next_plan_version: None,
+        created_at: now,
+        updated_at: now,
+    };
+    let ended = live.filter(|_| !over).map(|live| telling::of_end(live, now));
+    let edit = Edit::making(Counter::Subscriptions, user, statements).telling(ended);
+    let edit = edit.telling(telling::of(EventType::SubscriptionCreated, made.clone(), now));
+    edit.telling(over.then(|| telling::of(EventType::SubscriptionEnded, made, now)))
 }
 
-/// Makes it say what the facts say; refused where it was computed from more of them.
+/// Makes it say what the facts say; refused where it was computed from more of them, does not stand as it was read, or
+/// another one is in force than was read.
 #[must_use]
-pub fn stand(id: i64, user: UserRowId, plan: &str, to: &Standing, now: Timestamp) -> Edit {
+pub fn stand(
+    of: &Subscription,
+    plan: &str,
+    to: &Standing,
+    live: Option<&Subscription>,
+    now: Timestamp,
+) -> Edit {
     let sql = "UPDATE subscriptions SET plan = $2, plan_version = $3, status = $4, period = $5, period_start = $6, period_end = $7, \
         due_at = $8, cancel_at_period_end = $9, canceled_at = $10, facts = $11, updated_at = $12 WHERE id = $1 AND facts <= $11";
     let values = vec![
-        id.into(),
+        of.id.into(),
         plan.into(),
         to.plan_version.as_str().into(),
         to.status.as_str().into(),
@@ -193,9 +267,16 @@ pub fn stand(id: i64, user: UserRowId, plan: &str, to: &Standing, now: Timestamp
         to.facts.into(),
         now.micros().into(),
     ];
+    let other = live.filter(|live| live.id != of.id && to.status != SubscriptionStatus::Canceled);
     let others = end_where!("user_id = $1 AND id <> $3");
-    let live = to.status != SubscriptionStatus::Canceled;
-    let ends = live.then(|| Statement::any(others, vec![user.0.into(), now.micros().into(), id.into()]));
-    let statements = ends.into_iter().chain([Statement::one(sql, values), project(user)]).collect();
-    Edit::new(user, statements)
+    let ends = (to.status != SubscriptionStatus::Canceled).then(|| {
+        let values = vec![of.user.0.into(), now.micros().into(), of.id.into()];
+        Statement { rows: Some(usize::from(other.is_some())), ..Statement::any(others, values) }
+    });
+    let statements = [telling::lock_as_read(of)].into_iter().chain(ends);
+    let statements = statements.chain([Statement::one(sql, values), project(of.user)]).collect();
+    let mut edit = Edit::new(of.user, statements).telling(other.map(|other| telling::of_end(other, now)));
+    let after = telling::standing(of, plan, to, now);
+    edit.events.extend(telling::of_standing(of, &after, now));
+    edit
 }

@@ -18,4 +18,5 @@ pub mod period;
 pub mod store;
 pub mod stripe;
 pub mod sweeper;
+pub mod telling;
 pub mod view;

@@ -1,6 +1,6 @@
 //! Reading subscriptions.
 
-use super::model::{Subscription, subscription_columns};
+use super::model::{Subscription, SubscriptionStatus, subscription_columns};
 use crate::db::{Db, DbError, FromRow, Row};
 use kernel::{Timestamp, UserRowId};
 
@@ -55,6 +55,23 @@ pub async fn has_begun(db: &Db, cause: Option<&str>) -> Result<bool, DbError> {
 /// [`DbError`].
 pub async fn begun_by(db: &Db, cause: &str) -> Result<Option<i64>, DbError> {
     db.find("SELECT id FROM subscriptions WHERE cause = $1", &[cause.into()]).await
+}
+
+/// The subscription that a cause began.
+///
+/// # Errors
+/// [`DbError`].
+pub async fn of_cause(db: &Db, cause: &str) -> Result<Option<Subscription>, DbError> {
+    let sql = concat!("SELECT ", subscription_columns!(), " FROM subscriptions s WHERE s.cause = $1");
+    db.find(sql, &[cause.into()]).await
+}
+
+/// The subscription of a user that is in force.
+///
+/// # Errors
+/// [`DbError`].
+pub async fn live(db: &Db, user: UserRowId) -> Result<Option<Subscription>, DbError> {
+    Ok(current(db, user).await?.filter(|of| of.status != SubscriptionStatus::Canceled))
 }
 
 /// Whether the user ever had a plan that is paid for through Stripe.

@@ -145,10 +145,12 @@ async fn project_once(app: &App, id: &str) -> Result<(), WriteError> {
     let now = app.clock.now();
     let Some(standing) = standing(&told, &payments, app.config.payments.grace, now) else { return Ok(()) };
     let version = crate::plans::store::version(app, &standing.plan_version).await?;
-    let found = store::begun_by(&app.db, &cause(id)).await?;
+    let live = store::live(&app.db, told.user).await?;
+    let found = store::of_cause(&app.db, &cause(id)).await?;
+    let (plan, live) = (&version.plan.key, live.as_ref());
     let edit = match found {
-        Some(row) => edits::stand(row, told.user, &version.plan.key, &standing, now),
-        None => edits::begin_standing(told.user, &cause(id), &version.plan.key, &standing, now),
+        Some(of) => edits::stand(&of, plan, &standing, live, now),
+        None => edits::begin_standing(told.user, &cause(id), plan, &standing, live, now),
     };
     app.writer.execute(Command::Edit(edit)).await?;
     crate::plans::limits::apply(app, told.user).await

@@ -43,6 +43,28 @@ pub struct SubscriptionView {
     created_at: Timestamp,
 }
 
+impl SubscriptionView {
+    /// What is said of a user's subscription.
+    #[must_use]
+    pub fn new(of: Subscription, user: &ExternalId) -> Self {
+        Self {
+            id: of.id,
+            user_id: user.clone(),
+            ends_at: if of.ends_with_period() { Some(of.period.end) } else { of.ends_at },
+            plan_type: of.plan,
+            plan_version: of.plan_version,
+            provider: of.provider,
+            status: of.status,
+            current_period_start: of.period.start,
+            current_period_end: of.period.end,
+            cancel_at_period_end: of.cancel_at_period_end,
+            next_plan_version: of.next_plan_version,
+            canceled_at: of.canceled_at,
+            created_at: of.created_at,
+        }
+    }
+}
+
 /// A subscription that begins once its checkout is paid.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct IncompleteView {
@@ -147,21 +169,7 @@ impl SubscriptionAnswer {
         version: &Version,
         now: Timestamp,
     ) -> Self {
-        let view = SubscriptionView {
-            id: of.id,
-            user_id: user.clone(),
-            ends_at: if of.ends_with_period() { Some(of.period.end) } else { of.ends_at },
-            plan_type: of.plan,
-            plan_version: of.plan_version,
-            provider: of.provider,
-            status: of.status,
-            current_period_start: of.period.start,
-            current_period_end: of.period.end,
-            cancel_at_period_end: of.cancel_at_period_end,
-            next_plan_version: of.next_plan_version,
-            canceled_at: of.canceled_at,
-            created_at: of.created_at,
-        };
+        let view = SubscriptionView::new(of, user);
         Self {
             success: true,
             status: "success",

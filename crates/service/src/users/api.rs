@@ -197,7 +197,9 @@ impl Profile {
         Self { is_active, ..self }
     }
 
-    fn new(user: User, available: Credits, credits_total: Credits) -> Self {
+    /// Shows a user, with what is in its account.
+    #[must_use]
+    pub fn new(user: User, available: Credits, credits_total: Credits) -> Self {
         Self {
             user_id: user.auth0_id.clone(),
             auth0_id: user.auth0_id,

@@ -13,6 +13,8 @@ use crate::files::model::{Status, StoredFile};
 use crate::files::objects::{About, ObjectError, key};
 use crate::http::facts::fresh_id;
 use crate::sessions::words;
+use crate::webhooks::bodies::UserMergedEvent;
+use crate::webhooks::{Event, EventType};
 use crate::writer::{Command, Edit, Statement, WriteError};
 use kernel::{ExternalId, UserRowId};
 
@@ -196,5 +198,6 @@ pub async fn move_rest(app: &App, merge: Merge, auth0_id: &ExternalId, files: i6
         Statement::one(moved, from()),
         edits::turn_book(),
     ];
-    app.writer.execute(Command::Edit(Edit::new(merge.from, statements))).await.map(drop)
+    let told = Event::of(EventType::UserMerged, merge.into, now, &UserMergedEvent::new(auth0_id));
+    app.writer.execute(Command::Edit(Edit::new(merge.from, statements).telling(told))).await.map(drop)
 }

@@ -11,6 +11,8 @@ use crate::auth::grants::{Admin, OnUser, WriteUser};
 use crate::http::envelope::bytes as to_bytes;
 use crate::http::input::Once;
 use crate::http::{ApiError, Envelope, Input};
+use crate::webhooks::bodies::UserEvent;
+use crate::webhooks::{Event, EventType};
 use crate::writer::{Command, Done, Edit, WriteError};
 use axum::extract::State;
 use axum::response::Response;
@@ -52,8 +54,8 @@ pub async fn suspend_user(
         return Err(ApiError::conflict("An admin cannot suspend itself"));
     }
     let reason = value.reason.map(Text::into_string).unwrap_or_default();
-    let edit = edits::suspend(on.user.row, &reason, app.clock.now());
-    set(&app, on, once, edit, false, "suspended").await
+    let (row, now) = (on.user.row, app.clock.now());
+    set(&app, on, once, false, |told| edits::suspend(row, &reason, told, now)).await
 }
 
 /// Let a suspended user in again
@@ -71,21 +73,27 @@ pub async fn reactivate_user(
     on: OnUser<WriteUser>,
     Input { once, .. }: Input<ReactivateRequest>,
 ) -> Result<Response, ApiError> {
-    let edit = edits::reactivate(on.user.row, app.clock.now());
-    set(&app, on, once, edit, true, "reactivated").await
+    let (row, now) = (on.user.row, app.clock.now());
+    set(&app, on, once, true, |told| edits::reactivate(row, told, now)).await
 }
 
 async fn set(
     app: &Arc<App>,
     on: OnUser<WriteUser>,
     once: Once,
-    edit: Edit,
     is_active: bool,
-    done: &'static str,
+    edit: impl FnOnce(&Event) -> Edit,
 ) -> Result<Response, ApiError> {
     let auth0_id = &on.user.auth0_id;
     let profile = profile(app, auth0_id).await?.active(is_active);
+    let (kind, done) = match is_active {
+        true => (EventType::UserReactivated, "reactivated"),
+        false => (EventType::UserSuspended, "suspended"),
+    };
     let (message, now) = (format!("User {auth0_id} {done}"), app.clock.now());
+    let told = UserEvent { data: profile };
+    let edit = edit(&Event::of(kind, on.user.row, now, &told));
+    let profile = told.data;
     let body = to_bytes(&Envelope::new(message, now, profile));
     let respond = move |_: &Done| body.clone();
     let ticket = once.ticket(on.caller.principal.caller());

@@ -1,8 +1,10 @@
 //! What others can be told of.
 
+use super::bodies::{ID_PLACE, text};
 use crate::db::Value;
 use crate::writer::Statement;
 use kernel::{Timestamp, UserRowId};
+use serde::Serialize;
 use std::{fmt, str::FromStr};
 
 /// Makes the enum of events from their names and what they mean.
@@ -32,14 +34,56 @@ macro_rules! events {
 }
 
 events! {
-    CreditConsumed = "credit.consumed": "Credits were spent.",
+    CreditConsumed = "credit.consumed": "Credits were spent, by a consume, a charge or the capture of a hold.",
     CreditRecharged = "credit.recharged": "Credits were bought.",
     CreditGranted = "credit.granted": "Credits were given.",
     CreditRefunded = "credit.refunded": "Spent credits came back.",
     CreditReversed = "credit.reversed": "Issued credits were taken back.",
     CreditExpired = "credit.expired": "What was left of a grant ended with its date.",
-    CreditAdjusted = "credit.adjusted": "A balance was corrected by hand.",
+    CreditAdjusted = "credit.adjusted": "A balance was corrected, or a debt was paid with credits that came.",
+    CreditLowBalance = "credit.low_balance": "What can be spent fell below LOW_BALANCE_CREDITS.",
+    CreditLimitChanged = "credit.limit_changed": "How far below zero an account may go was changed.",
+    HoldCreated = "hold.created": "Credits were set aside.",
+    HoldExtended = "hold.extended": "A hold got more time.",
+    HoldTicked = "hold.ticked": "It was said what the work under a hold has cost so far.",
+    HoldCaptured = "hold.captured": "A hold was charged, wholly or in part.",
+    HoldReleased = "hold.released": "What a hold had set aside returned.",
+    HoldExpired = "hold.expired": "The time of a hold ended, and what it says for that was done.",
+    UserCreated = "user.created": "A user was made.",
+    UserUpdated = "user.updated": "A user's name or e-mail address changed.",
+    UserDeleted = "user.deleted": "A user was deleted.",
+    UserRestored = "user.restored": "A deleted user came back.",
+    UserSuspended = "user.suspended": "A user was locked out.",
+    UserReactivated = "user.reactivated": "A suspended user was let in again.",
+    UserMerged = "user.merged": "Another user became part of this one: two identities of one person.",
+    UsageRecorded = "usage.recorded": "A usage record was written, by itself or with a charge.",
+    UsageRated = "usage.rated": "A usage record that had no price was rated.",
+    SessionCreated = "session.created": "A session began.",
+    SessionUpdated = "session.updated": "A session's title, data or summary changed.",
+    SessionMessageAdded = "session.message_added": "A message was added to a session; what it says is not told.",
+    SessionActivated = "session.activated": "A session became active again.",
+    SessionPaused = "session.paused": "A session was set aside.",
+    SessionCompleted = "session.completed": "A session was completed.",
+    SessionArchived = "session.archived": "A session was archived.",
+    SessionExpired = "session.expired": "A session was not used for longer than sessions live, or was declared expired.",
+    SessionDeleted = "session.deleted": "A session was deleted.",
+    SubscriptionCreated = "subscription.created": "A subscription began.",
+    SubscriptionUpdated = "subscription.updated": "A subscription's plan, the one that follows it, or its state changed.",
+    SubscriptionRenewed = "subscription.renewed": "A subscription turned to its next period.",
+    SubscriptionPastDue = "subscription.past_due": "A subscription's payment failed; it goes on for the days of grace.",
+    SubscriptionCanceled = "subscription.canceled": "A subscription was cancelled and ends with its period.",
+    SubscriptionResumed = "subscription.resumed": "A subscription's cancellation was taken back.",
+    SubscriptionEnded = "subscription.ended": "A subscription is over.",
+    PaymentSucceeded = "payment.succeeded": "The money of a payment came.",
+    PaymentFailed = "payment.failed": "The money of a payment was tried for and did not come; it may still.",
+    PaymentCanceled = "payment.canceled": "The money of a payment will not come.",
+    PaymentRefunded = "payment.refunded": "Money of a payment was given back.",
+    PaymentDisputed = "payment.disputed": "A bank has taken money of a payment back, or gave it back when the dispute was won.",
+    AlertLimitThreshold = "alert.limit_threshold": "Four fifths of a spending limit are spent.",
+    AlertLimitReached = "alert.limit_reached": "All of a spending limit is spent.",
+    AlertTopUpDisabled = "alert.top_up_disabled": "An automatic top-up was turned off.",
     AlertWebhookDisabled = "alert.webhook_disabled": "An endpoint was disabled because it kept failing or was gone.",
+    AlertLedgerMismatch = "alert.ledger_mismatch": "A verification of the ledger found a row that does not fit.",
 }
 
 /// What is set apart in a word of bits must fit into it.
@@ -82,6 +126,28 @@ pub struct Event {
 }
 
 impl Event {
+    /// Something that happened to a user.
+    #[must_use]
+    pub fn of(kind: EventType, user: UserRowId, at: Timestamp, body: &impl Serialize) -> Self {
+        Self { kind, user: Some(user), body: text(body), at }
+    }
+
+    /// The same with the fresh id of the row that was made, where its body leaves a place for it.
+    #[must_use]
+    pub fn with_id(mut self, id: i64) -> Self {
+        if let Some(place) = self.body.find(ID_PLACE) {
+            self.body.replace_range(place..=place, &id.to_string());
+        }
+        self
+    }
+
+    /// The statement that keeps it where a condition holds, whose parameters come after the event's: `$5` and on. It stands
+    /// before the statement that changes what the condition asks, and behind one that locks it.
+    #[must_use]
+    pub fn when(&self, keep_one: &'static str, condition: impl IntoIterator<Item = Value>) -> Statement {
+        Statement::any(keep_one, self.values().into_iter().chain(condition).collect())
+    }
+
     /// The statement that keeps it, for an edit whose other statements decide whether it happened: `AND …` is
     /// to be appended to [`super::outbox::keep_one`] for a condition.
     #[must_use]

@@ -4,6 +4,9 @@
 //! saves making bodies that nobody wants: on SQLite the asked-for kinds are added before the endpoint
 //! that asks is written, by the one process there is; on PostgreSQL another process may have written
 //! it, so everything is offered to the statement.
+//!
+//! Where the ledger decides, a user is known by its row only. Its external id is written into the body's place for it
+//! ([`super::bodies::USER_PLACE`]) by the same statement.
 
 use super::{Event, EventType};
 use crate::db::{Db, DbError, write::Write};
@@ -18,7 +21,8 @@ macro_rules! keep_one {
     ($condition:literal) => {
         concat!(
             "INSERT INTO webhook_events (user_id, auth0_id, event_type, body, created_at) \
-             SELECT CAST($1 AS BIGINT), (SELECT auth0_id FROM users WHERE id = $1), CAST($2 AS TEXT), CAST($3 AS TEXT), \
+             SELECT CAST($1 AS BIGINT), (SELECT auth0_id FROM users WHERE id = $1), CAST($2 AS TEXT), \
+             replace(CAST($3 AS TEXT), '\u{1}', COALESCE((SELECT auth0_id FROM users WHERE id = $1), '')), \
              CAST($4 AS BIGINT) WHERE EXISTS (SELECT 1 FROM webhook_subscriptions s WHERE s.event_type = $2)",
             $condition
         )
@@ -99,8 +103,8 @@ pub fn write_sqlite(connection: &Connection, events: &[Event]) -> Result<(), DbE
     }
     let mut insert = connection.prepare_cached(
         "INSERT INTO webhook_events (user_id, auth0_id, event_type, body, created_at) \
-         SELECT ?1, (SELECT auth0_id FROM users WHERE id = ?1), ?2, ?3, ?4 \
-         WHERE EXISTS (SELECT 1 FROM webhook_subscriptions s WHERE s.event_type = ?2)",
+         SELECT ?1, u.auth0_id, ?2, replace(?3, '\u{1}', COALESCE(u.auth0_id, '')), ?4 \
+         FROM (SELECT 1) LEFT JOIN users u ON u.id = ?1 WHERE EXISTS (SELECT 1 FROM webhook_subscriptions s WHERE s.event_type = ?2)",
     )?;
     for event in events {
         let user = event.user.map(|user| user.0);
@@ -115,7 +119,7 @@ pub fn write_sqlite(connection: &Connection, events: &[Event]) -> Result<(), DbE
 pub fn write_postgres(events: &[Event]) -> Option<Write<'_>> {
     let columns = Write::any(
         "INSERT INTO webhook_events (user_id, auth0_id, event_type, body, created_at) \
-         SELECT t.user_id, u.auth0_id, t.event_type, t.body, t.created_at \
+         SELECT t.user_id, u.auth0_id, t.event_type, replace(t.body, '\u{1}', COALESCE(u.auth0_id, '')), t.created_at \
          FROM UNNEST($1::bigint[], $2::text[], $3::text[], $4::bigint[]) \
          WITH ORDINALITY AS t(user_id, event_type, body, created_at, n) LEFT JOIN users u ON u.id = t.user_id \
          WHERE EXISTS (SELECT 1 FROM webhook_subscriptions s WHERE s.event_type = t.event_type) ORDER BY t.n",

@@ -63,8 +63,8 @@ impl Edit {
 
     /// The same edit, which others are told of as that.
     #[must_use]
-    pub fn telling(mut self, event: Event) -> Self {
-        self.events.push(event);
+    pub fn telling(mut self, event: impl Into<Option<Event>>) -> Self {
+        self.events.extend(event.into());
         self
     }
 

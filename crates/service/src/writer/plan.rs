@@ -5,7 +5,7 @@ use super::edit::Edit;
 use super::ids::Ids;
 use crate::audit;
 use crate::charges::rerate::Rerated;
-use crate::credits::hold::Hold;
+use crate::credits::hold::{Hold, HoldStatus};
 use crate::credits::ledger::{Decision, Facts, Issue, LedgerCommand, Note, Original, Policy, settle};
 use crate::credits::model::Origin;
 use crate::credits::reseal::{self, Reseal};
@@ -15,8 +15,10 @@ use crate::limits::{self, CounterKey, Moves, Used};
 use crate::sessions::{Append, Message, Move};
 use crate::usage::rollup::{self, Key, Sums};
 use crate::usage::{Outcome, Record, UsageRecord};
+use crate::users::api::Profile;
 use crate::users::{Ensure, User, rules::Directory};
-use crate::webhooks::of_ledger::of_entry;
+use crate::webhooks::bodies::{MessageEvent, UsageEvent, UserEvent, text};
+use crate::webhooks::of_ledger::{Before, Ticking, of_account, of_entry, of_hold, of_moves};
 use crate::webhooks::{Event, EventType, Outbox};
 use bytes::Bytes;
 use kernel::{Credits, GrantId, HoldId, Timestamp, TransactionId, UserRowId};
@@ -34,6 +36,8 @@ pub struct Rules {
     pub welcome_life: Option<Duration>,
     /// How long a session lives without activity; for ever when absent.
     pub session_life: Option<Duration>,
+    /// Below what others are told that few credits are left; never when zero.
+    pub low_balance: Credits,
 }
 
 /// The rows that a batch looks at, as they stand.
@@ -258,14 +262,18 @@ impl Plan<'_> {
             Command::Ledger(user, command) => self.ledger(*user, command),
             Command::Ensure(ensure) => self.ensure(ensure),
             Command::Patch(patch) => {
-                let read = self.working.directory.live(&patch.auth0_id)?.updated_at;
+                let before = self.working.directory.live(&patch.auth0_id)?.clone();
                 let user = self.working.directory.patch(patch, self.now)?;
-                Ok(self.changed_user(read, user))
+                if user != before {
+                    self.tell_user(EventType::UserUpdated, &user);
+                }
+                Ok(self.changed_user(before.updated_at, user))
             }
             Command::Delete(delete) => {
                 let read = self.working.directory.live(&delete.auth0_id)?.updated_at;
                 let user = self.working.directory.delete(delete, self.now)?;
                 self.close(user.id, true);
+                self.tell_user(EventType::UserDeleted, &user);
                 Ok(self.changed_user(read, user))
             }
             Command::Usage(record) => self.usage(record),
@@ -326,6 +334,14 @@ impl Plan<'_> {
             | LedgerCommand::SetPlanLimits(_)
             | LedgerCommand::Settle => facts,
         };
+        let told = [EventType::CreditLowBalance, EventType::CreditLimitChanged];
+        let before = told.iter().any(|kind| self.outbox.wants(*kind)).then(|| Before::of(account));
+        let ticking = match command {
+            LedgerCommand::Tick(tick) => {
+                account.holds.iter().find(|hold| hold.n == tick.hold).map(Ticking::of)
+            }
+            _ => None,
+        };
         let decision = decide(account, command, &facts, now, self.rules.ledger)?;
         let available = account.available(now);
         if let Some(entry) = decision.existing {
@@ -335,7 +351,10 @@ impl Plan<'_> {
             self.changes.settled.push((user, now));
         }
         let hold = decision.hold.clone();
-        let entry = self.write(user, Some(read), decision).map_err(internal)?;
+        let entry = self.write(user, Some(read), decision, ticking).map_err(internal)?;
+        if let (Some(before), Some(account)) = (before, self.working.accounts.get(&user)) {
+            of_account(&mut self.changes, self.outbox, account, (before, self.rules.low_balance), now);
+        }
         if let Some(hold) = hold {
             let seq = hold.settled.and_then(|settled| settled.entry_seq);
             let entry = seq.and_then(|seq| self.working.entries.get(&TransactionId { user, seq }));
@@ -368,6 +387,7 @@ impl Plan<'_> {
         user: UserRowId,
         read: Option<i64>,
         decision: Decision,
+        ticking: Option<Ticking>,
     ) -> Result<Option<Entry>, DbError> {
         if !decision.changed {
             return Ok(None);
@@ -418,9 +438,17 @@ impl Plan<'_> {
                 self.changes.grants.insert(key, grant);
             }
         }
+        let now = self.now;
         for hold in decision.holds {
+            let before = ticking.filter(|_| hold.status == HoldStatus::Open);
+            of_hold(&mut self.changes, self.outbox, (user, now), &hold, before);
             self.working.holds.insert(hold.id(user), hold.clone());
             self.changes.holds.insert((user, hold.n), hold);
+        }
+        if let Some(account) = self.working.accounts.get(&user) {
+            let (limits, at) = (&account.limits, account.time(now));
+            let counters = &self.working.counters;
+            of_moves(&mut self.changes, self.outbox, (user, at), limits, counters, &decision.moves);
         }
         limits::apply(&mut self.working.counters, &decision.moves);
         self.changes.moves_of_limits.add(&decision.moves);
@@ -438,19 +466,36 @@ impl Plan<'_> {
             if before.deleted_at.is_some() {
                 self.close(user.id, false);
             }
-            return Ok(if before == user {
-                self.user_done(user, false)
-            } else {
-                self.changed_user(before.updated_at, user)
-            });
+            if before == user {
+                return Ok(self.user_done(user, false));
+            }
+            let back = before.deleted_at.is_some();
+            self.tell_user(if back { EventType::UserRestored } else { EventType::UserUpdated }, &user);
+            return Ok(self.changed_user(before.updated_at, user));
         }
         self.changes.new_users.push(user.clone());
         self.changes.accounts.insert(user.id, None);
         self.working.accounts.insert(user.id, Account::new(user.id, self.now));
+        let place = self.changes.events.len();
         if self.rules.welcome > Credits::ZERO {
             self.welcome(user.id)?;
         }
+        let given = self.changes.events.len();
+        self.tell_user(EventType::UserCreated, &user);
+        // Whoever is told hears of the user before it hears of its credits.
+        let told = self.changes.events.len() - given;
+        self.changes.events[place..].rotate_right(told);
         Ok(self.user_done(user, true))
+    }
+
+    /// Notes what became of a user.
+    fn tell_user(&mut self, kind: EventType, user: &User) {
+        let account = self.working.accounts.get(&user.id);
+        let available = account.map_or(Credits::ZERO, |account| account.available(self.now));
+        let credits_total = account.map_or(Credits::ZERO, |account| account.credits_total);
+        self.changes.tell(self.outbox, (kind, user.id, self.now), || {
+            text(&UserEvent { data: Profile::new(user.clone(), available, credits_total) })
+        });
     }
 
     fn welcome(&mut self, user: UserRowId) -> Result<(), WriteError> {
@@ -474,7 +519,7 @@ impl Plan<'_> {
             // The user stands already, so a refusal here must stop the batch.
             let decision = decide(account, &command, &Facts::default(), self.now, self.rules.ledger)
                 .map_err(|why| WriteError::Internal(format!("the welcome grant was refused: {why}")))?;
-            self.write(user, None, decision).map_err(internal)?;
+            self.write(user, None, decision, None).map_err(internal)?;
         }
         Ok(())
     }
@@ -532,10 +577,17 @@ impl Plan<'_> {
                 charge: None,
             };
             self.working.events.extend(event.map(|event| (event, written.clone())));
+            self.tell_usage(EventType::UsageRecorded, &written);
             self.changes.usage.push(written.clone());
             outcomes.push(Outcome::Recorded(Box::new(written)));
         }
         Ok(Done::Usage(outcomes))
+    }
+
+    /// Notes what became of a usage record.
+    pub fn tell_usage(&mut self, kind: EventType, record: &UsageRecord) {
+        let told = (kind, record.user, self.now);
+        self.changes.tell(self.outbox, told, || text(&UsageEvent::new(record)));
     }
 
     /// Whether the user is there and not deleted.
@@ -564,6 +616,10 @@ impl Plan<'_> {
         let (now, life) = (self.now, self.rules.session_life);
         let moved = self.changes.moves.entry(session.row).or_insert_with(|| Move::new(now, life));
         append.messages.iter().for_each(|new| moved.add(&new.facts));
+        for message in &added {
+            let told = (EventType::SessionMessageAdded, session.user, now);
+            self.changes.tell(self.outbox, told, || text(&MessageEvent::new(message)));
+        }
         self.changes.messages.extend(added.iter().cloned());
         Ok(Done::Messages(added))
     }
@@ -585,7 +641,8 @@ impl Plan<'_> {
 
     fn edit(&mut self, edit: &Edit) -> Result<Done, WriteError> {
         let id = edit.fresh.map(|counter| self.ids.of(counter).take()).transpose().map_err(internal)?;
-        self.changes.events.extend(edit.events.iter().filter(|event| self.outbox.wants(event.kind)).cloned());
+        let wanted = edit.events.iter().filter(|event| self.outbox.wants(event.kind)).cloned();
+        self.changes.events.extend(wanted.map(|event| id.map_or(event.clone(), |id| event.with_id(id))));
         self.changes.edits.push(id.map_or_else(|| edit.clone(), |id| edit.with_id(id)));
         Ok(Done::Edited(id))
     }

@@ -69,6 +69,7 @@ impl Stage {
             welcome: Credits::ZERO,
             welcome_life: None,
             session_life: None,
+            low_balance: Credits::ZERO,
         };
         Writer::start(&self.db, rules, clock, &self.memory, &Told::default()).expect("the writer starts").0
     }

@@ -10,9 +10,12 @@ use crate::boot;
 use crate::http::{ApiError, Envelope, Input, json};
 use crate::measure;
 use crate::users::store;
+use crate::webhooks::bodies::{LedgerMismatchEvent, text};
+use crate::webhooks::{Event, EventType};
+use crate::writer::{Command, Edit};
 use axum::extract::State;
 use axum::response::Response;
-use kernel::{Credits, ExternalId, Timestamp, UserKey};
+use kernel::{Credits, ExternalId, Timestamp, UserKey, UserRowId};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -110,6 +113,7 @@ pub fn start(app: &Arc<App>) -> bool {
         match &found {
             Ok(view) => {
                 measure::verified(view.sound, view.entries, view.finished_at.seconds());
+                tell(&app, view).await;
                 if let Some(fault) = &view.first_bad {
                     tracing::error!(table = fault.table, row = %fault.row, rule = %fault.rule, "the ledger is NOT sound");
                 }
@@ -119,6 +123,18 @@ pub fn start(app: &Arc<App>) -> bool {
         app.verifications.end(found.ok());
     });
     true
+}
+
+/// Tells others of what does not fit.
+async fn tell(app: &App, view: &VerificationView) {
+    let Some(fault) = &view.first_bad else { return };
+    let body = LedgerMismatchEvent { rule: fault.rule.to_string(), data: view.clone() };
+    let event =
+        Event { kind: EventType::AlertLedgerMismatch, user: None, body: text(&body), at: view.finished_at };
+    let edit = Edit::new(UserRowId(0), Vec::new()).telling(event);
+    if let Err(error) = app.writer.execute(Command::Edit(edit)).await {
+        tracing::warn!(%error, "nobody was told that the ledger is not sound");
+    }
 }
 
 /// Verifies one account or all, on a thread where it may wait for the disk.
@@ -162,6 +178,7 @@ pub async fn verify_ledger(
     let unknown = || ApiError::user_not_found(key.as_external().as_str());
     let user = store::find_key(&app, &key, false).await?.ok_or_else(unknown)?;
     let found = run(&app, Some(user.auth0_id)).await?;
+    tell(&app, &found).await;
     let message = if found.sound { "The account is sound" } else { "The account is NOT sound" };
     let view = VerificationsView { running_since: None, last: Some(found) };
     Ok(json(&Envelope::new(message, app.clock.now(), view)))

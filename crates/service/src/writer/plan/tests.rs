@@ -64,6 +64,7 @@ impl Table {
                 welcome: self.welcome,
                 welcome_life: None,
                 session_life: None,
+                low_balance: Credits::ZERO,
             },
             now: NOW,
             changes: Changes::default(),
