@@ -134,6 +134,17 @@ impl Document {
     }
 }
 
+/// What of a value is not as a JSON Schema says.
+///
+/// # Panics
+/// When it is no schema.
+#[must_use]
+pub fn faults(schema: &Value, value: &Value) -> Vec<String> {
+    let options = jsonschema::options().should_validate_formats(true);
+    let validator = options.build(schema).unwrap_or_else(|e| panic!("{e}: {schema}"));
+    validator.iter_errors(value).map(|fault| format!("{}: {}", fault.instance_path(), fault)).collect()
+}
+
 /// A text that fits on a screen.
 fn short(text: &str) -> String {
     const MOST: usize = 3_000;
