@@ -43,6 +43,12 @@ pub enum Case {
     RateLimited,
     /// The no-op with RS256 tokens: of 1000 users in turn, remembered; and each used for the first time.
     Tokens,
+    /// Consuming while an endpoint listens, until the last event has come to it.
+    Outbox,
+    /// Consuming from 1000 users in turn while five endpoints listen, beside consuming while none does.
+    ConsumeSubscribed,
+    /// 100 000 events to seven endpoints, and to seven beside three dead ones. It runs only when it is named.
+    DeadEndpoints,
     /// Uploading and downloading large and small files, beside `dd` and nginx.
     Files,
 }
@@ -64,7 +70,7 @@ impl Case {
     /// The cases that run unless some are named, in their order.
     pub fn all() -> Vec<Self> {
         let cases = Self::value_variants().iter().copied();
-        cases.filter(|case| *case != Self::ConsumeEntries).collect()
+        cases.filter(|case| ![Self::ConsumeEntries, Self::DeadEndpoints].contains(case)).collect()
     }
 
     /// The case's name in tables and files.
@@ -85,6 +91,9 @@ impl Case {
             Self::MessageAppend => "message_append",
             Self::LastMessages => "last_messages",
             Self::Tokens => "tokens",
+            Self::Outbox => "outbox",
+            Self::ConsumeSubscribed => "consume_subscribed",
+            Self::DeadEndpoints => "dead_endpoints",
             Self::Files => "files",
         }
     }
@@ -104,6 +113,9 @@ impl Case {
             Self::Noop
             | Self::RateLimited
             | Self::Tokens
+            | Self::Outbox
+            | Self::ConsumeSubscribed
+            | Self::DeadEndpoints
             | Self::Balance
             | Self::Stats
             | Self::LastMessages

@@ -3,6 +3,7 @@
 //! Reading order: `suite` (what is measured, in which order), `cases` (the requests), `wrk` and
 //! `open_loop` and `pairs` (the ways of driving), `books` (what must hold afterwards), `bare` (the engine
 //! without the service), `files` (megabytes in and out), `tokens` (an issuer of tokens), `limiter` (memory for a million buckets),
+//! `outbox` and `receivers` (telling others),
 //! `replay` (real input, exact totals), `report` (the table and the targets).
 //! Nothing here touches a database or a server that it did not start itself.
 
@@ -17,9 +18,11 @@ mod files;
 mod limiter;
 mod machine;
 mod open_loop;
+mod outbox;
 mod pairs;
 mod postgres;
 mod proc;
+mod receivers;
 mod replay;
 mod report;
 mod server;

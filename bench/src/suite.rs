@@ -15,7 +15,7 @@ use crate::sessions;
 use crate::tokens::{FRESH, Issuer};
 use crate::users::{self, User};
 use crate::wrk::{Driven, Load, Request};
-use crate::{Fallible, bare, machine, report, wall};
+use crate::{Fallible, bare, machine, outbox, report, wall};
 use clap::Args;
 use serde::Serialize;
 use std::path::PathBuf;
@@ -54,6 +54,9 @@ pub struct Options {
     /// Lengths of the conversations whose last messages are compared, as a comma list.
     #[arg(long, value_delimiter = ',', default_value = "100,100000")]
     pub conversations: Vec<usize>,
+    /// How many events are sent to living and dead endpoints.
+    #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1000..=10_000_000))]
+    pub events: u64,
     /// The service's binary.
     #[arg(long, default_value = "target/release/user-service")]
     pub program: PathBuf,
@@ -174,14 +177,20 @@ async fn one_case(
 }
 
 /// One case on one fresh server.
-struct Session<'a> {
-    bed: &'a Bed,
-    options: &'a Options,
+pub struct Session<'a> {
+    /// The ground that it stands on.
+    pub bed: &'a Bed,
+    /// What was asked for.
+    pub options: &'a Options,
     case: Case,
-    server: Server,
-    api: Api,
-    users: Vec<User>,
-    noop: Load,
+    /// The server.
+    pub server: Server,
+    /// A client of it.
+    pub api: Api,
+    /// Its users.
+    pub users: Vec<User>,
+    /// The no-op of each of them.
+    pub noop: Load,
     /// Whose tokens the service takes beside those of the users, in the case that is about them.
     issuer: Option<Issuer>,
 }
@@ -189,7 +198,8 @@ struct Session<'a> {
 impl<'a> Session<'a> {
     async fn start(bed: &'a Bed, options: &'a Options, program: PathBuf, case: Case) -> Fallible<Self> {
         let issuer = if case == Case::Tokens { Some(Issuer::start().await?) } else { None };
-        let settings = issuer.as_ref().map_or(Vec::new(), |issuer| issuer.settings().to_vec());
+        let mut settings = issuer.as_ref().map_or(Vec::new(), |issuer| issuer.settings().to_vec());
+        settings.extend(outbox::settings());
         let server = Server::start(program, bed.storage(case.name()).await?, &settings).await?;
         let api = Api::new(&server)?;
         let users = users::make(&api, "bench", options.users, &server.jwt_secret, "1000").await?;
@@ -228,6 +238,9 @@ impl<'a> Session<'a> {
             Case::LastMessages => self.last_messages(findings).await,
             Case::RateLimited => self.rate_limited(findings).await,
             Case::Tokens => self.tokens(findings).await,
+            Case::Outbox => self.outbox(findings).await,
+            Case::ConsumeSubscribed => self.consume_subscribed(findings).await,
+            Case::DeadEndpoints => self.dead_endpoints(findings).await,
             Case::Files => {
                 let moved = files::measure(self.engine().name(), &self.server, &self.users).await?;
                 findings.transfers.extend(moved);
@@ -372,11 +385,13 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    fn cpu(&self) -> Fallible<(u64, Option<u64>)> {
+    /// Processor time so far, of the service and of the database.
+    pub fn cpu(&self) -> Fallible<(u64, Option<u64>)> {
         Ok((self.server.cpu_micros()?, self.bed.database_cpu_micros()?))
     }
 
-    fn reading(
+    /// A row of this server.
+    pub fn reading(
         &self,
         name: &str,
         connections: usize,
@@ -386,7 +401,8 @@ impl<'a> Session<'a> {
         self.reading_of(&self.server, name, connections, driven, before)
     }
 
-    fn reading_of(
+    /// A row of any server on the same ground.
+    pub fn reading_of(
         &self,
         server: &Server,
         name: &str,
@@ -542,7 +558,8 @@ impl Findings {
         self.failures.push(what);
     }
 
-    fn note(&mut self, row: Row) {
+    /// Keeps a row, and what is wrong with it.
+    pub fn note(&mut self, row: Row) {
         let name = format!("{}: {} at {} connections", row.engine, row.case, row.connections);
         if let Some(books) = row.books.as_ref().filter(|books| !books.balanced) {
             let (acknowledged, stored) = (books.acknowledged, books.stored);

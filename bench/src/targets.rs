@@ -39,6 +39,11 @@ impl<'a> Judge<'a> {
             let aim = "no-op with limits of rates over without";
             targets.extend(row.ratio.map(|ratio| self.at_least(row, aim, ratio, 0.95)));
         }
+        if let Some(row) = self.busiest("consume_subscribed") {
+            let aim = "consume with 5 endpoints over without";
+            targets.extend(row.ratio.map(|ratio| self.at_least(row, aim, ratio, 0.7)));
+        }
+        targets.extend(self.dead_endpoints());
         for case in ["consume_many", "consume_one"] {
             if let Some(row) = self.busiest(case) {
                 let aim = format!("{case} over no-op");
@@ -85,6 +90,13 @@ impl<'a> Judge<'a> {
         let ratio = many.ratio? / few.ratio?;
         let aim = format!("{} over {} >= 0.8", many.case, few.case);
         (rows.len() > 1).then(|| self.target(aim, ratio, ratio >= 0.8))
+    }
+
+    /// What seven endpoints get beside three dead ones, over what they get alone.
+    fn dead_endpoints(&self) -> Option<Target> {
+        let (alone, beside) = (self.busiest("seven_endpoints")?, self.busiest("seven_of_ten_endpoints")?);
+        let ratio = beside.per_second / alone.per_second;
+        Some(self.target("7 endpoints beside 3 dead ones over alone >= 0.8".to_owned(), ratio, ratio >= 0.8))
     }
 
     fn rows(&self) -> impl Iterator<Item = &'a Row> {

@@ -70,6 +70,9 @@ pub enum BootError {
     /// Redis cannot be asked.
     #[error("REDIS_URL: {0}")]
     Redis(redis::RedisError),
+    /// An agent cannot be spoken with.
+    #[error("{0}")]
+    Mcp(String),
     /// Authentication cannot work.
     #[error("{0}")]
     Auth(#[from] crate::auth::AuthConfigError),
@@ -251,9 +254,9 @@ impl Service {
     /// Serves until `stop` resolves. Then it is `draining`: for `SHUTDOWN_DELAY_SECONDS` it goes on as before,
     /// so that whoever sends requests here notices; then it stops accepting, answers what was asked, and
     /// writes what was taken. Nothing that was accepted is lost.
-    pub async fn serve(self, listener: TcpListener, stop: impl Future<Output = ()>) {
-        let Self { app, router, finished, jobs, inbox, top_ups, listening, following, identities, _claim } =
-            self;
+    pub async fn serve(mut self, listener: TcpListener, stop: impl Future<Output = ()>) {
+        let router = std::mem::take(&mut self.router);
+        let app = Arc::clone(&self.app);
         let draining = Arc::clone(&app);
         let stop = async move {
             stop.await;
@@ -266,10 +269,19 @@ impl Service {
             // Streams have no end of their own that is worth waiting for.
             draining.live.close();
         };
-        let grace = app.config.shutdown_grace;
         if !server::serve(listener, router, stop, limits(&app.config)).await {
             tracing::warn!("some connections did not end within SHUTDOWN_GRACE_SECONDS and were closed");
         }
+        drop(app);
+        self.finish().await;
+    }
+
+    /// Ends what runs beside the requests, and writes what was taken; whoever asks must have stopped.
+    pub async fn finish(self) {
+        let Self { app, router, finished, jobs, inbox, top_ups, listening, following, identities, _claim } =
+            self;
+        drop(router);
+        let grace = app.config.shutdown_grace;
         jobs.abort();
         inbox.abort();
         top_ups.abort();

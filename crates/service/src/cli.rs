@@ -48,8 +48,28 @@ pub enum Command {
     /// Make, list and revoke service keys
     #[command(subcommand)]
     Keys(KeysCommand),
+    /// Speak the Model Context Protocol over standard input and output, for an agent on this machine
+    Mcp(McpArgs),
     /// Print every setting, its value and where it comes from, secrets masked
     Config,
+}
+
+/// Whom the agent speaks with.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct McpArgs {
+    /// A running service to pass everything on to; without it the database is opened here
+    #[arg(long, value_name = "URL", value_parser = url)]
+    pub url: Option<String>,
+}
+
+fn url(text: &str) -> Result<String, String> {
+    let fits =
+        ["http://", "https://"].iter().any(|scheme| text.len() > scheme.len() && text.starts_with(scheme));
+    if fits && !text.contains('@') {
+        Ok(text.to_owned())
+    } else {
+        Err("must be an address such as http://localhost:8100".to_owned())
+    }
 }
 
 /// What can be asked about service keys.
@@ -200,6 +220,18 @@ mod tests {
         assert_eq!(asked("user-service serve").expect("command"), Command::Serve);
         assert_eq!(asked("user-service migrate").expect("command"), Command::Migrate);
         assert_eq!(asked("user-service config").expect("command"), Command::Config);
+    }
+
+    #[test]
+    fn an_agent_speaks_with_this_process_or_with_a_running_service() {
+        assert_eq!(asked("user-service mcp").expect("command"), Command::Mcp(McpArgs { url: None }));
+        let there = McpArgs { url: Some("http://localhost:8100".to_owned()) };
+        assert_eq!(
+            asked("user-service mcp --url http://localhost:8100").expect("command"),
+            Command::Mcp(there)
+        );
+        assert!(asked("user-service mcp --url localhost:8100").is_err());
+        assert!(asked("user-service mcp --url http://me@localhost").is_err());
     }
 
     #[test]

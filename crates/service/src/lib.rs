@@ -3,7 +3,7 @@
 //! Reading order: [`app`] (what every request can reach), [`boot`] (the only wiring), [`http`]
 //! (around every request), [`auth`] (who asks and what it may), [`db`] and [`writer`] (how rows are
 //! read and changed), then the product: [`users`], [`usage`], [`credits`], [`plans`],
-//! [`subscriptions`], [`payments`] and [`stripe`], [`sessions`], [`live`], [`ops`], [`keys`], [`audit`] beside all of it, and
+//! [`subscriptions`], [`payments`] and [`stripe`], [`sessions`], [`live`], [`mcp`], [`ops`], [`keys`], [`audit`] beside all of it, and
 //! what goes by and by: [`jobs`], [`retention`].
 
 pub mod app;
@@ -21,6 +21,7 @@ pub mod jobs;
 pub mod keys;
 pub mod limits;
 pub mod live;
+pub mod mcp;
 pub mod measure;
 pub mod ops;
 pub mod payments;

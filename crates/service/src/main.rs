@@ -7,7 +7,8 @@ use std::process::ExitCode;
 use user_service::audit;
 use user_service::boot::{self, BootError};
 use user_service::cli::{
-    Cli, Command, KeysCommand, PaymentsCommand, PricesCommand, Reconcile, VerifyLedger, write_settings,
+    Cli, Command, KeysCommand, McpArgs, PaymentsCommand, PricesCommand, Reconcile, VerifyLedger,
+    write_settings,
 };
 use user_service::config::{Config, Environment};
 use user_service::credits::verify;
@@ -69,6 +70,7 @@ async fn run(command: Command, config: Config) -> Result<ExitCode, BootError> {
         Command::Payments(PaymentsCommand::Reconcile(asked)) => reconcile(config, &asked).await,
         Command::Prices(asked) => prices(&config, &asked).await,
         Command::Keys(asked) => keys(&config, &asked).await,
+        Command::Mcp(asked) => speak(config, &asked).await,
         Command::Config => Ok(ExitCode::SUCCESS),
     }
 }
@@ -83,6 +85,13 @@ async fn serve(config: Config) -> Result<ExitCode, BootError> {
     say(&banner);
     service.serve(listener, stop_signal()).await;
     tracing::info!("stopped; nothing that was accepted is lost");
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn speak(config: Config, asked: &McpArgs) -> Result<ExitCode, BootError> {
+    let log = telemetry::init_beside(&config);
+    let _log = log.map_err(|error| BootError::Listen(format!("LOG_FORMAT: {error}")))?;
+    user_service::mcp::command::run(config, asked, stop_signal()).await?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -247,7 +247,10 @@ impl Request {
         let answer = Answer { status, headers, body: body.to_vec(), asked: format!("{method} {path}") };
         let kind = answer.header(CONTENT_TYPE.as_str()).unwrap_or_default();
         // An answer to HEAD has a type, but no body.
-        if kind.contains("json") && method != Method::HEAD && !path.starts_with("/openapi.json") {
+        // Messages of another protocol are not in the document; their refusals by HTTP are.
+        let undescribed =
+            path.starts_with("/openapi.json") || (path == "/mcp" && answer.text().contains("\"jsonrpc\""));
+        if kind.contains("json") && method != Method::HEAD && !undescribed {
             let path = path.split('?').next().unwrap_or_default();
             site.document.check(method.as_str(), path, status, kind, &answer.text());
         }

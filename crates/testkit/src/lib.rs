@@ -17,6 +17,7 @@ pub mod proxy;
 pub mod redis;
 pub mod s3;
 pub mod schema;
+pub mod standard_webhooks;
 pub mod stripe;
 
 pub use actors::{Actor, Answer, Request};

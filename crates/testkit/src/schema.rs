@@ -134,15 +134,18 @@ impl Document {
     }
 }
 
-/// What of a value is not as a JSON Schema says.
+/// What is wrong with a value by a schema that needs no other.
 ///
 /// # Panics
 /// When it is no schema.
 #[must_use]
 pub fn faults(schema: &Value, value: &Value) -> Vec<String> {
     let options = jsonschema::options().should_validate_formats(true);
-    let validator = options.build(schema).unwrap_or_else(|e| panic!("{e}: {schema}"));
-    validator.iter_errors(value).map(|fault| format!("{}: {}", fault.instance_path(), fault)).collect()
+    let validator = options.build(schema).unwrap_or_else(|error| panic!("{schema}: {error}"));
+    validator
+        .iter_errors(value)
+        .map(|fault| format!("{}: {}", fault.instance_path(), short(&fault.to_string())))
+        .collect()
 }
 
 /// A text that fits on a screen.

@@ -9,6 +9,7 @@ use crate::app::App;
 use crate::audit;
 use crate::credits::model::Origin;
 use crate::http::input::Once;
+use crate::http::operations::Known;
 use crate::http::{ApiError, RequestFacts};
 use crate::sessions::{self, SessionRef};
 use crate::users::store;
@@ -131,6 +132,21 @@ impl FromRequestParts<Arc<App>> for Caller {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, ApiError> {
+        let caller = Self::uncounted(parts, app).await?;
+        app.rate_limiter.authenticated(&caller.facts, &caller.principal).await?;
+        caller.token_is_good_for(app, parts)?;
+        audit::around::arm(app, parts, &caller).await?;
+        Ok(caller)
+    }
+}
+
+impl Caller {
+    /// Whoever asks, authenticated and neither counted nor asked for scopes: for a transport that carries requests
+    /// of its own, each of which is.
+    ///
+    /// # Errors
+    /// 401, 403 for whoever is suspended, or 503.
+    pub async fn uncounted(parts: &Parts, app: &Arc<App>) -> Result<Self, ApiError> {
         let facts = parts.extensions.get::<Arc<RequestFacts>>().cloned();
         let facts = facts.ok_or_else(|| ApiError::internal("a route is not within http::around"))?;
         let mut principal = app.auth.authenticate_from(&parts.headers, facts.client_ip).await?;
@@ -145,11 +161,30 @@ impl FromRequestParts<Arc<App>> for Caller {
             }
         }
         let _ = facts.principal.set(principal.kind());
-        app.rate_limiter.authenticated(&facts, &principal).await?;
-        let caller = Self { principal, facts };
-        caller.token_is_good_for(app, parts)?;
-        audit::around::arm(app, parts, &caller).await?;
-        Ok(caller)
+        Ok(Self { principal, facts })
+    }
+
+    /// Whether it may call a route at all, by the scopes that the document names for it; for whom it may is decided
+    /// where it does.
+    #[must_use]
+    pub fn may_call(&self, route: &Known) -> bool {
+        if !route.class.authenticated() || self.principal.is_admin() {
+            return true;
+        }
+        match (&self.principal, route.scopes) {
+            (Principal::User(UserPrincipal { scopes: None, .. }), _) => true,
+            (Principal::User(UserPrincipal { scopes: Some(scopes), .. }), Some(needed)) => {
+                scopes.covers(needed)
+            }
+            (Principal::Service(_), Some(needed)) => needed.iter().all(|scope| self.principal.has(scope)),
+            (_, None) => false,
+        }
+    }
+
+    /// What is known of the request, to be kept beyond it.
+    #[must_use]
+    pub fn shared_facts(&self) -> Arc<RequestFacts> {
+        Arc::clone(&self.facts)
     }
 }
 

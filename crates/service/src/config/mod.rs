@@ -39,6 +39,7 @@ pub use webhooks::WebhookSettings;
 
 use crate::auth::Issuer;
 use crate::http::client_ip::TrustedProxies;
+use crate::mcp::guard::AllowedHosts;
 use kernel::{Credits, Secret};
 use source::Reader;
 use std::{path::PathBuf, time::Duration};
@@ -106,6 +107,10 @@ pub struct Config {
     pub redis_url: Option<Secret>,
     /// `CORS_ORIGINS`, or their default in this environment.
     pub cors_origins: CorsOrigins,
+    /// `MCP_ALLOWED_HOSTS`.
+    pub mcp_allowed_hosts: AllowedHosts,
+    /// `MCP_TOKEN`.
+    pub mcp_token: Option<Secret>,
     /// `CORS_ALLOW_CREDENTIALS`; never together with [`CorsOrigins::Any`].
     pub cors_allow_credentials: bool,
     /// `WELCOME_CREDITS`; zero gives no grant.
@@ -261,6 +266,10 @@ impl Config {
             rate_limits: rate_limits::settings(reader, environment)?,
             redis_url: rate_limits::redis_url(reader)?,
             cors_origins,
+            mcp_allowed_hosts: reader
+                .optional("MCP_ALLOWED_HOSTS", value::HOSTS_RULE, AllowedHosts::parse)?
+                .unwrap_or_default(),
+            mcp_token: reader.secret("MCP_TOKEN", value::TOKEN_RULE, value::is_token)?,
             cors_allow_credentials: reader.flag_or("CORS_ALLOW_CREDENTIALS", named_origins)?,
             welcome_credits: reader.parse("WELCOME_CREDITS", value::CREDITS_RULE, value::credits)?,
             welcome_credits_life: life(reader, "WELCOME_CREDITS_DAYS")?,

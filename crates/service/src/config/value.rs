@@ -16,6 +16,9 @@ pub(super) const WEB_PAGE_RULE: &str = "be an http(s) address such as https://ex
 pub(super) const AUTH0_DOMAIN_RULE: &str = "be a host name such as example.eu.auth0.com";
 pub(super) const CORS_ORIGINS_RULE: &str =
     "be * or a comma list of origins without a path, such as https://app.example.com";
+pub(super) const HOSTS_RULE: &str =
+    "be * or up to 100 hosts such as users.example.com or users.example.com:8443 with commas between them";
+pub(super) const TOKEN_RULE: &str = "be at most 8192 visible ASCII characters without spaces";
 pub(super) const TRUSTED_PROXIES_RULE: &str =
     "be up to 100 addresses or networks such as 10.0.0.0/8 with commas between them";
 pub(super) const LOG_LEVEL_RULE: &str =
@@ -220,6 +223,11 @@ pub(super) fn credits(text: &str) -> Option<Credits> {
 /// Whether a text can travel in a header as it is.
 pub(super) fn is_key(text: &str) -> bool {
     text.len() <= 255 && text.bytes().all(|b| b.is_ascii_graphic())
+}
+
+/// Whether a text can be a bearer token.
+pub(super) fn is_token(text: &str) -> bool {
+    text.len() <= 8192 && text.bytes().all(|b| b.is_ascii_graphic())
 }
 
 /// `http://` or `https://`, a host and perhaps a path, without a slash at the end.

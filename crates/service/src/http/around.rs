@@ -6,7 +6,7 @@
 
 use crate::app::App;
 use crate::http::client_ip::Peer;
-use crate::http::{ApiError, RequestFacts};
+use crate::http::{ApiError, RequestFacts, Within};
 use crate::rate_limits::Class;
 use crate::telemetry::traces::RequestSpan;
 use crate::{measure, rate_limits};
@@ -35,6 +35,10 @@ const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 /// What stands for the route of a request that has none.
 const NO_ROUTE: &str = "(none)";
 
+/// Stands in the extensions of an answer that says itself what is wrong; its body is left as it is.
+#[derive(Debug, Clone, Copy)]
+pub struct OwnWords;
+
 /// What is kept of a request for its error body and its log line.
 struct Asked {
     method: Method,
@@ -55,7 +59,11 @@ pub async fn run(State(app): State<Arc<App>>, mut request: Request<Body>, next: 
     let route = request.extensions().get::<MatchedPath>().cloned();
     let template = route.as_ref().map_or(NO_ROUTE, MatchedPath::as_str);
     let class = app.operations.class(request.method(), template);
-    let facts = RequestFacts::of(request.headers(), peer, &app.config.trusted_proxies, class);
+    let within = request.extensions_mut().remove::<Within>();
+    let facts = match &within {
+        Some(within) => RequestFacts::within(within, class),
+        None => RequestFacts::of(request.headers(), peer, &app.config.trusted_proxies, class),
+    };
     let span = app
         .traces
         .as_ref()
@@ -76,8 +84,10 @@ pub async fn run(State(app): State<Arc<App>>, mut request: Request<Body>, next: 
 
     let sizes = (uri_bytes(&request), header_bytes(&request));
     // Held until the answer begins, so that an event stream takes no place for as long as it lives.
-    let place = app.request_room.try_acquire().ok();
-    let mut response = if let Err(refusal) = admit(&app, sizes, &asked, place.is_some()).await {
+    // What is asked for another request has that one's.
+    let place = if within.is_none() { app.request_room.try_acquire().ok() } else { None };
+    let admitted = place.is_some() || within.is_some();
+    let mut response = if let Err(refusal) = admit(&app, sizes, &asked, admitted).await {
         error_response(&app, &asked, refusal)
     } else {
         let route = match &span {
@@ -97,6 +107,9 @@ pub async fn run(State(app): State<Arc<App>>, mut request: Request<Body>, next: 
     let headers = response.headers_mut();
     if let Some(decision) = asked.facts.rate.get() {
         rate_limits::headers::write(headers, decision, app.clock.now());
+        if let Some(within) = &within {
+            let _ = within.outer.rate.set(*decision);
+        }
     }
     if let Ok(id) = HeaderValue::from_str(&asked.facts.id) {
         headers.insert(REQUEST_ID, id);
@@ -177,6 +190,7 @@ fn with_error_body(app: &App, asked: &Asked, mut response: Response) -> Response
     let status = response.status();
     let error = match response.extensions_mut().remove::<ApiError>() {
         Some(error) => error,
+        None if response.extensions().get::<OwnWords>().is_some() => return response,
         // Health says itself what is wrong.
         None if !status.is_client_error() => return response,
         None => ApiError::of_status(status),

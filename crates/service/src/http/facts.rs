@@ -28,7 +28,30 @@ pub struct RequestFacts {
     pub rate: OnceLock<Decision>,
 }
 
+/// Says that a request is made within the service, for another one that is under way.
+#[derive(Debug, Clone)]
+pub struct Within {
+    /// The request that it is made for.
+    pub outer: Arc<RequestFacts>,
+    /// The span beneath which its own belongs.
+    pub parent: Option<TraceParent>,
+}
+
 impl RequestFacts {
+    /// What is known of a request that is made within the service: it has the id and the client of the one that it
+    /// is made for.
+    #[must_use]
+    pub fn within(within: &Within, class: Class) -> Arc<Self> {
+        Arc::new(Self {
+            id: Arc::clone(&within.outer.id),
+            parent: within.parent.clone(),
+            principal: OnceLock::new(),
+            client_ip: within.outer.client_ip,
+            class,
+            rate: OnceLock::new(),
+        })
+    }
+
     /// Reads or makes the id, and finds the client's address.
     #[must_use]
     pub fn of(headers: &HeaderMap, peer: Option<Peer>, trusted: &TrustedProxies, class: Class) -> Arc<Self> {

@@ -226,7 +226,9 @@ pub async fn pass_over(body: &mut Body) {
     }
 }
 
-fn is_json(headers: &HeaderMap) -> bool {
+/// Whether a body says that it is JSON, or does not say what it is.
+#[must_use]
+pub fn is_json(headers: &HeaderMap) -> bool {
     let Some(media_type) = headers.get(CONTENT_TYPE) else { return true };
     media_type.to_str().is_ok_and(|text| {
         let essence = text.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();

@@ -23,5 +23,5 @@ pub mod server;
 
 pub use envelope::{Envelope, json};
 pub use error::{ApiError, Invalid};
-pub use facts::RequestFacts;
+pub use facts::{RequestFacts, Within};
 pub use input::{BatchInput, Input, Query, RawBody};

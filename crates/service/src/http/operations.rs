@@ -3,6 +3,7 @@
 use crate::audit::{ASKS, AUDITED, READS};
 use crate::auth::Scopes;
 use crate::http::docs::{is_page, is_public};
+use crate::mcp;
 use crate::rate_limits::Class;
 use axum::http::Method;
 use std::borrow::Cow;
@@ -90,6 +91,8 @@ impl Operations {
         match self.find(method, route) {
             Some(known) => known.class,
             None if is_page(route) => Class::Exempt,
+            // Whoever speaks this protocol proves who it is, and what it asks for is counted as what it is.
+            None if route == mcp::ROUTE => Class::Read,
             None => Class::Public,
         }
     }

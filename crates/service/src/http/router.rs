@@ -12,6 +12,8 @@ use crate::http::harden::{by_https, harden};
 use crate::http::{ApiError, around, compress, docs};
 use crate::keys::api as keys;
 use crate::limits::api as limits;
+use crate::mcp::transport::Transport;
+use crate::mcp::{self, Mcp};
 use crate::payments::api as payments;
 use crate::payments::top_up_api as top_up;
 use crate::plans::api as plans;
@@ -25,6 +27,7 @@ use crate::{
     credits::api as credits, live::api as live, ops, usage::api as usage, usage::batch, users::api as users,
 };
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode};
+use axum::routing::any;
 use axum::{Router, middleware};
 use std::sync::Arc;
 use std::time::Duration;
@@ -134,8 +137,10 @@ pub fn table() -> (Router<Arc<App>>, OpenApi) {
 /// The whole service as a router: the table, the pages of documentation, and what is around them.
 pub fn router(app: Arc<App>, routes: Router<Arc<App>>, document: &OpenApi) -> Router {
     let https = by_https(&app.config);
+    let mcp = Transport::over(&Mcp::new(Arc::clone(&app), within(&app, routes.clone()), document));
     routes
         .merge(docs::pages(document))
+        .route(mcp::ROUTE, any(move |request| mcp.clone().serve(request)))
         .fallback(|| async { ApiError::of_status(StatusCode::NOT_FOUND) })
         // The first is the outermost.
         .layer((
@@ -146,6 +151,18 @@ pub fn router(app: Arc<App>, routes: Router<Arc<App>>, document: &OpenApi) -> Ro
             middleware::from_fn_with_state(Arc::clone(&app), audit::around::run),
         ))
         .with_state(app)
+}
+
+/// The routes for requests that are made within the service: with all that decides, and nothing that is about a
+/// connection.
+fn within(app: &Arc<App>, routes: Router<Arc<App>>) -> Router {
+    routes
+        .fallback(|| async { ApiError::of_status(StatusCode::NOT_FOUND) })
+        .layer((
+            middleware::from_fn_with_state(Arc::clone(app), around::run),
+            middleware::from_fn_with_state(Arc::clone(app), audit::around::run),
+        ))
+        .with_state(Arc::clone(app))
 }
 
 fn cors(app: &App) -> CorsLayer {
@@ -161,6 +178,9 @@ fn cors(app: &App) -> CorsLayer {
             named("idempotency-key"),
             named("last-event-id"),
             named("traceparent"),
+            named("mcp-protocol-version"),
+            named("mcp-method"),
+            named("mcp-name"),
         ]))
         .expose_headers([
             named("x-request-id"),

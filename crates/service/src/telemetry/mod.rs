@@ -29,6 +29,9 @@ use tracing_subscriber::{
 /// LOG_LEVEL names them.
 const NOISY: [&str; 8] = ["h2", "hyper", "hyper_util", "mio", "reqwest", "rustls", "tokio_postgres", "tower"];
 
+/// A library that repeats what callers send where it refuses it; they are told, and our own line says that they were.
+const REPEATS: &str = "rmcp=error";
+
 /// Telemetry cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum TelemetryError {
@@ -56,6 +59,17 @@ pub enum TelemetryError {
 pub fn init(config: &Config) -> Result<LogGuard, TelemetryError> {
     let terminal = io::stdout().is_terminal();
     let (lines, guard) = writer::start(io::stdout())?;
+    subscriber(config, terminal, lines).try_init()?;
+    Ok(guard)
+}
+
+/// The same to standard error, for a command whose standard output is for programs.
+///
+/// # Errors
+/// As [`init`].
+pub fn init_beside(config: &Config) -> Result<LogGuard, TelemetryError> {
+    let terminal = io::stderr().is_terminal();
+    let (lines, guard) = writer::start(io::stderr())?;
     subscriber(config, terminal, lines).try_init()?;
     Ok(guard)
 }
@@ -112,6 +126,9 @@ fn directives(config: &Config) -> String {
     let asked = config.log_level.split(',');
     let level = asked.rev().find(|directive| !directive.contains('=')).unwrap_or("info");
     let mut directives = vec![level.to_owned()];
+    if !matches!(level, "off" | "error") {
+        directives.push(REPEATS.to_owned());
+    }
     if matches!(level, "trace" | "debug" | "info") {
         directives.extend(NOISY.iter().map(|library| format!("{library}=warn")));
     }

@@ -39,6 +39,12 @@ impl TraceParent {
         Some(parent)
     }
 
+    /// A span of this service, for what belongs beneath it.
+    #[must_use]
+    pub fn of_span(span: &SpanContext) -> Self {
+        Self { trace: span.trace_id(), span: span.span_id(), flags: span.trace_flags() }
+    }
+
     /// The trace's id in hex.
     #[must_use]
     pub fn trace_id(&self) -> String {

@@ -211,6 +211,12 @@ pub fn current_id() -> Option<String> {
     CURRENT.try_with(id).ok()
 }
 
+/// The span of the request that this task works for, while traces are on.
+#[must_use]
+pub fn current() -> Option<TraceParent> {
+    CURRENT.try_with(|trace| TraceParent::of_span(trace.context.span().span_context())).ok()
+}
+
 /// A wait that becomes a span when this is dropped, where the task works for a traced request.
 #[derive(Debug)]
 #[must_use]

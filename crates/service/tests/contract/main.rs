@@ -30,6 +30,7 @@ mod ledger_hostile;
 mod limits;
 mod live;
 mod matrix;
+mod mcp;
 mod memory;
 mod merge;
 mod messages;

@@ -205,6 +205,46 @@ async fn ask_everything(http: &reqwest::Client, service: &Running, token: &str) 
     }
 }
 
+/// What agents send: tools, a prompt, a resource, and messages that are none.
+async fn ask_as_an_agent(http: &reqwest::Client, service: &Running, token: &str) {
+    let call = |name: &str, arguments: Value| json!({"name": name, "arguments": arguments});
+    let consume = json!({"amount": 1, "reason": "canary-reason", "metadata": {"canary": "canary"}, "idempotency_key": "canary-key"});
+    for (method, params) in [
+        (
+            "initialize",
+            json!({"protocolVersion": "canary", "capabilities": {}, "clientInfo": {"name": "canary", "version": "canary"}}),
+        ),
+        ("tools/call", call("credits_consume", consume)),
+        ("tools/call", call("credits_consume", json!({"amount": "canary", "canary": "canary"}))),
+        (
+            "tools/call",
+            call("session_append", json!({"session_id": "canary", "role": "user", "content": "canary"})),
+        ),
+        ("tools/call", call("canary", json!({"canary": "canary"}))),
+        ("resources/read", json!({"uri": "user://canary/profile"})),
+        ("prompts/get", json!({"name": "why_was_i_charged", "arguments": {"transaction_id": "canary"}})),
+        ("canary", json!({"canary": "canary"})),
+    ] {
+        let message =
+            json!({"jsonrpc": "2.0", "id": "canary", "method": method, "params": params}).to_string();
+        for (header, value) in [
+            ("accept", "*/*"),
+            ("mcp-protocol-version", "canary"),
+            ("mcp-protocol-version", "2026-07-28"),
+            ("host", "canary"),
+            ("origin", "canary"),
+        ] {
+            for body in [message.clone(), format!("{message}canary")] {
+                let request = http
+                    .post(service.url("/mcp"))
+                    .bearer_auth(token)
+                    .header("content-type", "application/json");
+                let _ = request.header(header, value).body(body).send().await.expect("an answer");
+            }
+        }
+    }
+}
+
 /// A file and an event, whose bodies are no JSON of a route's example.
 async fn send_a_file_and_an_event(http: &reqwest::Client, service: &Running, secret: &str) -> String {
     let key = |request: reqwest::RequestBuilder| request.header("x-api-key", SERVICE_KEY);
@@ -253,6 +293,7 @@ async fn no_line_of_any_route_tells_a_secret(place: Place) {
     let made = http.post(service.url("/api/v1/users/ensure")).bearer_auth(token).json(&user).send().await;
     assert_eq!(made.expect("an answer").status(), 200);
     let signed = send_a_file_and_an_event(&http, &service, "whsec_canary").await;
+    ask_as_an_agent(&http, &service, token).await;
     ask_everything(&http, &service, token).await;
     let ended = service.stop().await;
     assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""));

@@ -1,0 +1,372 @@
+//! Messages over standard input and output, one in a line: each is sent to `/mcp`, of this process or of a running
+//! service, and what comes back is written out.
+//!
+//! So a message over standard input meets the same checks, limits and audit log as one over HTTP. Standard output
+//! carries messages and nothing else; the log goes to standard error.
+
+use crate::mcp::ROUTE;
+use axum::Router;
+use axum::body::{Body, to_bytes};
+use axum::http::header::{ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode};
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use bytes::Bytes;
+use kernel::Secret;
+use parking_lot::Mutex;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+use std::collections::HashMap;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncBufRead, AsyncBufReadExt as _, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::sync::{Semaphore, mpsc};
+use tokio::task::{AbortHandle, JoinSet};
+use tower::ServiceExt as _;
+
+/// The most bytes of a line; the service's own limit for a body is smaller by default.
+pub const LINE_MAX_BYTES: usize = 16 * 1024 * 1024;
+/// How many messages are answered at once; the next line is read when one of them is.
+pub const AT_ONCE_MAX: usize = 32;
+/// How many answers wait to be written.
+const ANSWERS_WAITING_MAX: usize = 32;
+/// The most bytes of an answer.
+const ANSWER_MAX_BYTES: usize = 64 * 1024 * 1024;
+/// How long a running service may take to answer, and to be connected to.
+const PATIENCE: (Duration, Duration) = (Duration::from_secs(120), Duration::from_secs(10));
+
+const VERSION: HeaderName = HeaderName::from_static("mcp-protocol-version");
+const METHOD: HeaderName = HeaderName::from_static("mcp-method");
+const NAME: HeaderName = HeaderName::from_static("mcp-name");
+
+/// The code of JSON-RPC for what the service refused as a whole.
+const REFUSED: i32 = -32_000;
+
+/// Where messages are sent.
+#[derive(Debug, Clone)]
+pub enum Service {
+    /// To this process.
+    Here(Router),
+    /// To a running service, at its `/mcp`.
+    There(reqwest::Client, String),
+}
+
+impl Service {
+    /// A running service at an address such as `http://localhost:8100`, with or without `/mcp`.
+    ///
+    /// # Errors
+    /// No client can be made.
+    pub fn at(url: &str) -> Result<Self, reqwest::Error> {
+        let (whole, connect) = PATIENCE;
+        let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none());
+        let client = client.timeout(whole).connect_timeout(connect).build()?;
+        let url = url.trim_end_matches('/');
+        let url = if url.ends_with(ROUTE) { url.to_owned() } else { format!("{url}{ROUTE}") };
+        Ok(Self::There(client, url))
+    }
+
+    async fn send(&self, headers: HeaderMap, body: Bytes) -> Result<(StatusCode, HeaderMap, Bytes), String> {
+        match self {
+            Self::Here(router) => {
+                let mut request =
+                    Request::post(ROUTE).body(Body::from(body)).map_err(|error| error.to_string())?;
+                *request.headers_mut() = headers;
+                request.headers_mut().insert(HOST, HeaderValue::from_static("localhost"));
+                let Ok(response) = router.clone().oneshot(request).await;
+                let (parts, body) = response.into_parts();
+                let bytes = to_bytes(body, ANSWER_MAX_BYTES).await.map_err(|error| error.to_string())?;
+                Ok((parts.status, parts.headers, bytes))
+            }
+            Self::There(client, url) => {
+                let sent = client.post(url).headers(headers).body(body).send().await;
+                let mut answer =
+                    sent.map_err(|error| format!("{url} does not answer: {}", causes(&error)))?;
+                let (status, headers) = (answer.status(), answer.headers().clone());
+                let mut bytes = Vec::new();
+                while let Some(part) = answer.chunk().await.map_err(|error| causes(&error))? {
+                    if bytes.len() + part.len() > ANSWER_MAX_BYTES {
+                        return Err(format!("{url} answers with more than {ANSWER_MAX_BYTES} bytes"));
+                    }
+                    bytes.extend_from_slice(&part);
+                }
+                Ok((status, headers, bytes.into()))
+            }
+        }
+    }
+}
+
+/// An error with what caused it, without the address, which may have something secret in it.
+fn causes(error: &reqwest::Error) -> String {
+    let mut source = std::error::Error::source(error);
+    let mut last = String::from("no connection");
+    while let Some(cause) = source {
+        last = cause.to_string();
+        source = cause.source();
+    }
+    last
+}
+
+/// What is read of a message to write its headers.
+#[derive(Default, Deserialize)]
+struct Message<'a> {
+    #[serde(borrow)]
+    id: Option<&'a RawValue>,
+    method: Option<String>,
+    #[serde(borrow)]
+    params: Option<&'a RawValue>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct Params {
+    name: Option<Value>,
+    uri: Option<Value>,
+    request_id: Option<Value>,
+    #[serde(rename = "_meta")]
+    meta: HashMap<String, Value>,
+}
+
+/// The way between the lines and the service.
+pub struct Bridge {
+    service: Service,
+    authorization: HeaderValue,
+    /// The revision that was agreed on, where there was a handshake.
+    agreed: Mutex<Option<HeaderValue>>,
+    /// What is being answered, by the id of its message, so that it can be cancelled.
+    running: Mutex<HashMap<String, AbortHandle>>,
+}
+
+impl Bridge {
+    /// One to a service, with the caller's token or key; nothing where that is no text for a header.
+    #[must_use]
+    pub fn new(service: Service, token: &Secret) -> Option<Arc<Self>> {
+        let mut authorization = HeaderValue::from_str(&format!("Bearer {}", token.expose())).ok()?;
+        authorization.set_sensitive(true);
+        Some(Arc::new(Self { service, authorization, agreed: Mutex::default(), running: Mutex::default() }))
+    }
+
+    /// Carries messages until the lines end, and then until the last one is answered.
+    ///
+    /// # Errors
+    /// The lines cannot be read, or the answers not written.
+    pub async fn run(
+        self: Arc<Self>,
+        mut lines: impl AsyncBufRead + Unpin,
+        out: impl AsyncWrite + Unpin + Send + 'static,
+    ) -> io::Result<()> {
+        let (answers, waiting) = mpsc::channel(ANSWERS_WAITING_MAX);
+        let writing = tokio::spawn(write(waiting, out));
+        let turns = Arc::new(Semaphore::new(AT_ONCE_MAX));
+        let mut tasks = JoinSet::new();
+        while !answers.is_closed() {
+            let line = match next_line(&mut lines).await? {
+                Line::End => break,
+                Line::TooLong => {
+                    let message = format!("A message must be at most {LINE_MAX_BYTES} bytes");
+                    let _ = answers.send(error(None, -32_600, &message, Value::Null)).await;
+                    continue;
+                }
+                Line::Of(line) => line,
+            };
+            while tasks.try_join_next().is_some() {}
+            let Ok(turn) = Arc::clone(&turns).acquire_owned().await else { break };
+            let (bridge, answers, id) = (Arc::clone(&self), answers.clone(), id_of(&line));
+            bridge.cancel_what_it_names(&line);
+            let kept = id.clone();
+            let task = tasks.spawn(async move {
+                for answer in bridge.answers(line).await {
+                    let _ = answers.send(answer).await;
+                }
+                if let Some(id) = kept {
+                    bridge.running.lock().remove(&id);
+                }
+                drop(turn);
+            });
+            if let Some(id) = id.filter(|_| !task.is_finished()) {
+                self.running.lock().insert(id, task);
+            }
+        }
+        while tasks.join_next().await.is_some() {}
+        drop(answers);
+        writing.await.unwrap_or(Ok(()))
+    }
+
+    /// Stops working at what a message cancels; what was given to the writer is done all the same.
+    fn cancel_what_it_names(&self, line: &[u8]) {
+        let message = message(line);
+        if message.method.as_deref() != Some("notifications/cancelled") {
+            return;
+        }
+        let task = params(&message).request_id.and_then(|id| self.running.lock().remove(&id.to_string()));
+        if let Some(task) = task {
+            task.abort();
+        }
+    }
+
+    /// Sends a message, and gives the lines to write.
+    async fn answers(&self, line: Vec<u8>) -> Vec<Vec<u8>> {
+        let headers = self.headers(&line);
+        let (id, begins) = {
+            let message = message(&line);
+            (message.id.map(|id| id.get().to_owned()), message.method.as_deref() == Some("initialize"))
+        };
+        let id = id.and_then(|id| serde_json::from_str::<Value>(&id).ok());
+        let (status, headers, body) = match self.service.send(headers, line.into()).await {
+            Ok(answer) => answer,
+            Err(why) => {
+                tracing::error!(%why, "a message got no answer");
+                return id.map(|id| error(Some(id), REFUSED, &why, Value::Null)).into_iter().collect();
+            }
+        };
+        let kind = headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+        let said = if kind.starts_with("text/event-stream") { events(&body) } else { vec![body.to_vec()] };
+        let mut answers: Vec<Vec<u8>> = Vec::new();
+        for said in said.into_iter().filter(|said| !said.trim_ascii().is_empty()) {
+            let value: Value = serde_json::from_slice(&said).unwrap_or_default();
+            if value["jsonrpc"] == "2.0" {
+                if begins {
+                    self.agree(&value);
+                }
+                answers.push(said);
+            } else if let Some(id) = &id {
+                let message = value["message"]
+                    .as_str()
+                    .map_or_else(|| format!("The service answers {status}"), str::to_owned);
+                let data = json!({"status": status.as_u16(), "error": value["error_code"], "details": value["error_details"]});
+                answers.push(error(Some(id.clone()), REFUSED, &message, data));
+            } else {
+                tracing::warn!(status = status.as_u16(), "a notification was refused");
+            }
+        }
+        answers
+    }
+
+    fn agree(&self, answer: &Value) {
+        let revision = answer["result"]["protocolVersion"].as_str();
+        *self.agreed.lock() = revision.and_then(|revision| HeaderValue::from_str(revision).ok());
+    }
+
+    /// What HTTP wants beside the message itself.
+    fn headers(&self, line: &[u8]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        headers.insert(AUTHORIZATION, self.authorization.clone());
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(CONTENT_LENGTH, line.len().into());
+        headers.insert(ACCEPT, HeaderValue::from_static("application/json, text/event-stream"));
+        let message = message(line);
+        let params = params(&message);
+        let method = message.method.unwrap_or_default();
+        let said = params.meta.get("io.modelcontextprotocol/protocolVersion").and_then(Value::as_str);
+        let said = said.and_then(|said| HeaderValue::from_str(said).ok());
+        let agreed = || self.agreed.lock().clone().filter(|_| method != "initialize");
+        if let Some(version) = said.or_else(agreed) {
+            headers.insert(VERSION, version);
+        }
+        let name = match method.as_str() {
+            "tools/call" | "prompts/get" => params.name,
+            "resources/read" => params.uri,
+            _ => None,
+        };
+        for (header, text) in [(METHOD, Some(method.as_str())), (NAME, name.as_ref().and_then(Value::as_str))]
+        {
+            if let Some(value) = text.filter(|text| !text.is_empty()).and_then(header_text) {
+                headers.insert(header, value);
+            }
+        }
+        headers
+    }
+}
+
+/// A text as a header has it: in Base64 where it could not stand there as it is.
+fn header_text(text: &str) -> Option<HeaderValue> {
+    let plain = text.bytes().all(|b| (0x20..0x7f).contains(&b))
+        && text.trim() == text
+        && !text.starts_with("=?base64?");
+    let text = if plain { text.to_owned() } else { format!("=?base64?{}?=", BASE64_STANDARD.encode(text)) };
+    HeaderValue::from_str(&text).ok()
+}
+
+fn message(line: &[u8]) -> Message<'_> {
+    serde_json::from_slice(line).unwrap_or_default()
+}
+
+fn params(message: &Message<'_>) -> Params {
+    message.params.and_then(|params| serde_json::from_str(params.get()).ok()).unwrap_or_default()
+}
+
+fn id_of(line: &[u8]) -> Option<String> {
+    let id: Value = serde_json::from_str(message(line).id?.get()).ok()?;
+    Some(id.to_string())
+}
+
+/// An error in the words of JSON-RPC, as a line.
+fn error(id: Option<Value>, code: i32, message: &str, data: Value) -> Vec<u8> {
+    let mut error = json!({"code": code, "message": message});
+    if !data.is_null() {
+        error["data"] = data;
+    }
+    json!({"jsonrpc": "2.0", "id": id, "error": error}).to_string().into_bytes()
+}
+
+/// The messages of an event stream that has ended.
+fn events(body: &[u8]) -> Vec<Vec<u8>> {
+    let text = String::from_utf8_lossy(body);
+    let events = text.split("\n\n").map(|event| {
+        let data = event.lines().filter_map(|line| line.strip_prefix("data:")).map(str::trim_start);
+        data.collect::<Vec<_>>().join("\n").into_bytes()
+    });
+    events.collect()
+}
+
+/// A line of the input.
+enum Line {
+    Of(Vec<u8>),
+    TooLong,
+    End,
+}
+
+/// The next line that says something, within its limit.
+async fn next_line(lines: &mut (impl AsyncBufRead + Unpin)) -> io::Result<Line> {
+    loop {
+        let mut line = Vec::new();
+        let most = u64::try_from(LINE_MAX_BYTES).unwrap_or(u64::MAX);
+        let read = (&mut *lines).take(most).read_until(b'\n', &mut line).await?;
+        if read == 0 {
+            return Ok(Line::End);
+        }
+        if read == LINE_MAX_BYTES && line.last() != Some(&b'\n') {
+            pass_over(lines).await?;
+            return Ok(Line::TooLong);
+        }
+        if !line.trim_ascii().is_empty() {
+            return Ok(Line::Of(line));
+        }
+    }
+}
+
+/// Reads on to the end of a line, and keeps nothing.
+async fn pass_over(lines: &mut (impl AsyncBufRead + Unpin)) -> io::Result<()> {
+    loop {
+        let part = lines.fill_buf().await?;
+        let end = part.iter().position(|b| *b == b'\n');
+        let (passed, over) = (end.map_or(part.len(), |at| at + 1), end.is_some() || part.is_empty());
+        lines.consume(passed);
+        if over {
+            return Ok(());
+        }
+    }
+}
+
+/// Writes answers, each in a line of its own.
+async fn write(mut answers: mpsc::Receiver<Vec<u8>>, mut out: impl AsyncWrite + Unpin) -> io::Result<()> {
+    while let Some(mut answer) = answers.recv().await {
+        // Within JSON a line's end is only ever space between its parts.
+        answer.iter_mut().filter(|b| matches!(**b, b'\n' | b'\r')).for_each(|b| *b = b' ');
+        answer.push(b'\n');
+        out.write_all(&answer).await?;
+        out.flush().await?;
+    }
+    Ok(())
+}
