@@ -289,7 +289,7 @@ both_engines! {
         app.alice.ensure().await;
         app.bob.ensure().await;
         want_all(&app).await;
-        let merge = json!({"from_user_id": "auth0|bob", "reason": "the same person"});
+        let merge = json!({"from": "auth0|bob", "reason": "the same person"});
         let merged = app.admin.post(&app.alice.own("/merge"), merge).await;
         assert!(merged.status < 300, "{}", merged.text());
         app.sweep().await;
