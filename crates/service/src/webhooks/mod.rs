@@ -4,9 +4,10 @@
 //! none is invented: what the writer decides notes its events in [`crate::writer::Changes`], and an
 //! edit brings its own along ([`crate::writer::Edit::telling`]). Only what some endpoint asks for is kept.
 //!
-//! Reading order: [`event`] (what can happen), [`bodies`] (what events say), [`of_ledger`] (what the ledger says of it), [`outbox`] (how it is kept);
-//! [`model`] (endpoints and deliveries), [`payload`] (an event as it is sent), [`secret`] (what signs it), [`wanted`], [`url`], [`address`] and
-//! [`headers`] (what an endpoint may ask for) for [`request`], [`edits`] and [`store`] for [`api`]; [`deliveries`] for [`deliveries_api`].
+//! Reading order: [`event`] (what can happen), [`bodies`] (what events say), [`of_ledger`] (what the ledger says of it),
+//! [`types`] and [`examples`] (what others may know of all that), [`outbox`] (how it is kept); [`model`] (endpoints and deliveries),
+//! [`payload`] (an event as it is sent), [`secret`] (what signs it), [`wanted`], [`url`], [`address`] and [`headers`] (what an endpoint
+//! may ask for) for [`request`], [`edits`] and [`store`] for [`api`]; [`deliveries`] for [`deliveries_api`].
 
 pub mod address;
 pub mod api;
@@ -15,6 +16,7 @@ pub mod deliveries;
 pub mod deliveries_api;
 pub mod edits;
 pub mod event;
+pub mod examples;
 pub mod headers;
 pub mod model;
 pub mod of_ledger;
@@ -23,6 +25,7 @@ pub mod payload;
 pub mod request;
 pub mod secret;
 pub mod store;
+pub mod types;
 pub mod url;
 pub mod wanted;
 
