@@ -164,11 +164,11 @@ fn read(body: &Bytes) -> Result<Message<'_>, Response> {
         }
     };
     let id = message.id.and_then(|id| serde_json::from_str::<Value>(id.get()).ok());
-    if message.jsonrpc.map(RawValue::get) != Some("\"2.0\"") {
-        return Err(refused(INVALID_REQUEST, "jsonrpc: must be \"2.0\"", id));
-    }
     if id.as_ref().is_some_and(|id| !id.is_string() && !id.is_i64()) {
         return Err(refused(INVALID_REQUEST, "id: must be a text or a whole number of 64 bits", None));
+    }
+    if message.jsonrpc.map(RawValue::get) != Some("\"2.0\"") {
+        return Err(refused(INVALID_REQUEST, "jsonrpc: must be \"2.0\"", id));
     }
     Ok(message)
 }
