@@ -23,7 +23,7 @@ pub static REVISIONS: [ProtocolVersion; 3] =
     [ProtocolVersion::V_2025_06_18, ProtocolVersion::V_2025_11_25, ProtocolVersion::V_2026_07_28];
 
 /// The methods whose name is right where their parameters could not be read.
-const KNOWN: [&str; 8] = [
+const KNOWN: [&str; 9] = [
     "initialize",
     "ping",
     "tools/list",
@@ -31,6 +31,7 @@ const KNOWN: [&str; 8] = [
     "resources/list",
     "resources/templates/list",
     "resources/read",
+    "prompts/list",
     "prompts/get",
 ];
 
@@ -159,15 +160,18 @@ impl ServerHandler for Server {
         });
         let Some((tool, arguments)) = found else {
             let uri: String = request.uri.chars().take(300).collect();
-            let told = json!({"uri": uri});
-            return Err(ErrorData::resource_not_found(format!("There is no resource {uri}"), Some(told)));
+            let data = json!({"uri": uri});
+            return Err(ErrorData::resource_not_found(format!("There is no resource {uri}"), Some(data)));
         };
         match self.0.ask(asking, tool, arguments).await {
             Ok(done) => {
                 let contents = ResourceContents::text(done.text, request.uri).with_mime_type(KIND);
                 Ok(ReadResourceResult::new(vec![contents]).into())
             }
-            Err(refusal) => Err(refusal.into_error()),
+            Err(mut refusal) => {
+                refusal.told["uri"] = request.uri.into();
+                Err(refusal.into_error())
+            }
         }
     }
 
@@ -226,9 +230,8 @@ impl ServerHandler for Server {
     ) -> Result<CustomResult, ErrorData> {
         // The SDK takes a request whose parameters it cannot read for one that it does not know.
         let method: String = request.method.chars().take(100).collect();
-        // The newest revision has no handshake any more.
-        let gone = method == "initialize"
-            && context.protocol_version().is_some_and(|spoken| spoken == ProtocolVersion::V_2026_07_28);
+        let newest = context.protocol_version().is_some_and(|spoken| !spoken.has_initialize());
+        let gone = newest && matches!(method.as_str(), "initialize" | "ping");
         if KNOWN.contains(&method.as_str()) && !gone {
             return Err(ErrorData::invalid_params(format!("params: are not what {method} takes"), None));
         }
