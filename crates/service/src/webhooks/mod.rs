@@ -8,13 +8,22 @@
 //! [`address`] (where a delivery may go).
 
 pub mod address;
+pub mod api;
 pub mod bodies;
+pub mod deliveries;
+pub mod deliveries_api;
+pub mod edits;
 pub mod event;
+pub mod headers;
 pub mod model;
 pub mod of_ledger;
 pub mod outbox;
 pub mod payload;
+pub mod request;
 pub mod secret;
+pub mod store;
+pub mod url;
+pub mod wanted;
 
 pub use event::{Event, EventType};
 pub use outbox::Outbox;

@@ -50,3 +50,4 @@ mod token_attacks;
 mod usage;
 mod user_tokens;
 mod users;
+mod webhooks;
