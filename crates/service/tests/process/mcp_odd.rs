@@ -16,7 +16,7 @@ const LIMIT: Duration = Duration::from_secs(30);
 const MANY: usize = 40;
 /// How many large messages are sent at once, and the memory that they may take; without room it would be many times as much.
 const LARGE: usize = 300;
-const GROWN_MAX_KIB: u64 = 400 * 1024;
+const GROWN_MAX_KIB: u64 = 250 * 1024;
 
 /// Bodies that are no message, or none that can be answered well.
 fn odd() -> Vec<(&'static str, Vec<u8>)> {
