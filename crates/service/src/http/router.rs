@@ -22,7 +22,7 @@ use crate::sessions::{api as sessions, memory, messages, search};
 use crate::stripe::api as stripe;
 use crate::subscriptions::api as subscriptions;
 use crate::users::{directory, merge_api, suspend};
-use crate::webhooks::{api as webhooks, deliveries_api as deliveries};
+use crate::webhooks::{api as webhooks, deliveries_api as deliveries, types as event_types};
 use crate::{
     credits::api as credits, live::api as live, ops, usage::api as usage, usage::batch, users::api as users,
 };
@@ -116,6 +116,7 @@ pub fn table() -> (Router<Arc<App>>, OpenApi) {
         .routes(routes!(payments::list_payments))
         .routes(routes!(payments::refund_payment))
         .routes(routes!(top_up::get_auto_top_up, top_up::set_auto_top_up, top_up::delete_auto_top_up))
+        .routes(routes!(event_types::list_event_types))
         .routes(routes!(stripe::take_stripe_event))
         .routes(routes!(stripe::list_stripe_events))
         .routes(routes!(stripe::replay_stripe_event))

@@ -14,6 +14,8 @@ mod directory;
 mod document;
 mod erase;
 mod errors;
+mod event_types;
+mod events;
 mod explain;
 mod export;
 mod files;

@@ -287,7 +287,8 @@ async fn place_all(app: &TestApp) {
 /// The place of the newest event.
 async fn newest(app: &TestApp) -> i64 {
     let sqlite = app.inside().db.engine() == "sqlite";
-    let sql = if sqlite { "SELECT MAX(id) FROM webhook_events" } else { "SELECT position FROM webhook_numbering" };
+    let sql =
+        if sqlite { "SELECT MAX(id) FROM webhook_events" } else { "SELECT position FROM webhook_numbering" };
     numbers(app, sql).await[0]
 }
 
@@ -303,7 +304,11 @@ async fn there_are_only_so_many_endpoints() {
     .await;
     let path = register(&app, json!({})).await;
     let refused = app.backend.post(ENDPOINTS, json!({"url": URL, "event_types": ["*"]})).await;
-    refused.refuses(409, "ConflictException", "There are 100 webhook endpoints; delete those that are not needed");
+    refused.refuses(
+        409,
+        "ConflictException",
+        "There are 100 webhook endpoints; delete those that are not needed",
+    );
     let _ = app.backend.delete(&path).await.ok();
     let _ = register(&app, json!({})).await;
     app.finish().await;
