@@ -7,13 +7,14 @@
 //! Reading order: [`event`] (what can happen), [`bodies`] (what events say), [`of_ledger`] (what the ledger says of it),
 //! [`types`] and [`examples`] (what others may know of all that), [`outbox`] (how it is kept); [`model`] (endpoints and deliveries),
 //! [`payload`] (an event as it is sent), [`secret`] (what signs it), [`wanted`], [`url`], [`address`] and [`headers`] (what an endpoint
-//! may ask for) for [`request`], [`edits`] and [`store`] for [`api`]; [`deliveries`] for [`deliveries_api`].
+//! may ask for) for [`request`], [`edits`] and [`store`] for [`api`]; [`deliveries`] for [`deliveries_api`]; [`delivery`] (telling).
 
 pub mod address;
 pub mod api;
 pub mod bodies;
 pub mod deliveries;
 pub mod deliveries_api;
+pub mod delivery;
 pub mod edits;
 pub mod event;
 pub mod examples;
