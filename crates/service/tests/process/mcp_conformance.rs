@@ -105,7 +105,7 @@ async fn every_scenario_that_a_product_can_meet_is_met() {
         let scenarios = asked(front.address, revision).await;
         for (scenario, checks) in &scenarios {
             if MET.contains(&scenario.as_str()) {
-                println!("{revision} {scenario}: {}", counted(checks));
+                eprintln!("{revision} {scenario}: {}", counted(checks));
             }
             wrong.extend(judged(scenario, checks).into_iter().map(|what| format!("{revision}: {what}")));
         }
