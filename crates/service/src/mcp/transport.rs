@@ -18,6 +18,7 @@ use axum::http::header::{ACCEPT, ALLOW, AUTHORIZATION, CONTENT_LENGTH, CONTENT_T
 use axum::http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
+use parking_lot::Mutex;
 use rmcp::transport::streamable_http_server::session::never::NeverSessionManager;
 use rmcp::transport::{StreamableHttpServerConfig, StreamableHttpService};
 use serde::Deserialize;
@@ -91,8 +92,6 @@ impl Transport {
         let mut parts = parts;
         let RawBody { body, room, .. } =
             RawBody::from_request(Request::from_parts(parts.clone(), body), app).await?;
-        // What a tool's own request takes is counted there.
-        drop(room);
         let message = match read(&body) {
             Ok(message) => message,
             Err(refused) => {
@@ -110,6 +109,7 @@ impl Transport {
             within: Within {
                 outer: caller.shared_facts(),
                 parent: traces::current().or_else(|| caller.facts().parent.clone()),
+                room: Arc::new(Mutex::new(room)),
             },
             arguments: arguments(&message),
             caller: caller.clone(),
