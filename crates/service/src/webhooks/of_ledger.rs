@@ -101,16 +101,18 @@ pub fn of_moves(
 /// What an account had before a command, as far as others are told of what becomes of it.
 #[derive(Debug, Clone, Copy)]
 pub struct Before {
-    available: Credits,
+    /// Absent where nobody is told that little is left.
+    available: Option<Credits>,
     credit_limit: Credits,
 }
 
 impl Before {
-    /// Of that account, as it was left by its last change: what time has taken since counts as taken by the command.
+    /// Of that account, as it was left by its last change: what time has taken since counts as taken by the command. What
+    /// is free, for which every grant is looked at, is asked only where a threshold may be passed: one of 0 means never.
     #[must_use]
-    pub fn of(account: &Account) -> Self {
-        let anything = crate::credits::context::Context::default();
-        let available = account.free_for(&anything, account.updated_at);
+    pub fn of(account: &Account, threshold: Credits) -> Self {
+        let free = || account.free_for(&crate::credits::context::Context::default(), account.updated_at);
+        let available = (threshold > Credits::ZERO).then(free);
         Self { available, credit_limit: account.credit_limit }
     }
 }
@@ -123,12 +125,12 @@ pub fn of_account(
     (before, threshold): (Before, Credits),
     at: Timestamp,
 ) {
-    let after = Before::of(account);
+    let after = Before::of(account, threshold);
     if before.credit_limit != after.credit_limit {
         let told = (EventType::CreditLimitChanged, account.user, at);
         changes.tell(outbox, told, || text(&CreditLimitEvent::new(account, at)));
     }
-    if before.available >= threshold && after.available < threshold {
+    if before.available >= Some(threshold) && after.available.is_some_and(|left| left < threshold) {
         let told = (EventType::CreditLowBalance, account.user, at);
         changes.tell(outbox, told, || text(&LowBalanceEvent::new(account, threshold, at)));
     }

@@ -335,7 +335,10 @@ impl Plan<'_> {
             | LedgerCommand::Settle => facts,
         };
         let told = [EventType::CreditLowBalance, EventType::CreditLimitChanged];
-        let before = told.iter().any(|kind| self.outbox.wants(*kind)).then(|| Before::of(account));
+        let before = told
+            .iter()
+            .any(|kind| self.outbox.wants(*kind))
+            .then(|| Before::of(account, self.rules.low_balance));
         let ticking = match command {
             LedgerCommand::Tick(tick) => {
                 account.holds.iter().find(|hold| hold.n == tick.hold).map(Ticking::of)
