@@ -5,6 +5,7 @@ use super::api::{EndpointPath, find};
 use super::deliveries::{
     self, Filter, LOOKED_AT_MAX, LOOKED_AT_ONCE, Missed, PUT_BACK_AT_ONCE, RECOVERED_MAX,
 };
+use super::examples;
 use super::model::{Attempt, Delivery, DeliveryStatus, Endpoint};
 use super::payload::{event_id, event_row};
 use crate::app::App;
@@ -286,9 +287,12 @@ pub async fn test_webhook_endpoint(
     keep(&app, ticket, to_bytes(&Envelope::new("The test event is sent", now, view))).await
 }
 
-/// The body of a test of a type.
-fn test_body(_kind: EventType) -> String {
-    serde_json::json!({"data": {"test": true}}).to_string()
+/// The body of a test of a type: its example, marked as a test.
+fn test_body(kind: EventType) -> String {
+    let mut body = examples::body(kind);
+    let data = body.entry("data").or_insert_with(|| serde_json::json!({}));
+    data["test"] = true.into();
+    serde_json::Value::Object(body).to_string()
 }
 
 words! {
