@@ -12,12 +12,13 @@ use crate::credits::reseal::{self, Reseal};
 use crate::credits::{Account, Entry, EntryKind, Grant, Source, chain, decide};
 use crate::db::DbError;
 use crate::limits::{self, CounterKey, Moves, Used};
+use crate::sessions::model::Session;
 use crate::sessions::{Append, Message, Move};
 use crate::usage::rollup::{self, Key, Sums};
 use crate::usage::{Outcome, Record, UsageRecord};
 use crate::users::api::Profile;
 use crate::users::{Ensure, User, rules::Directory};
-use crate::webhooks::bodies::{MessageEvent, UsageEvent, UserEvent, text};
+use crate::webhooks::bodies::{MessageEvent, SessionEvent, UsageEvent, UserEvent, text};
 use crate::webhooks::of_ledger::{Before, Ticking, of_account, of_entry, of_hold, of_moves};
 use crate::webhooks::{Event, EventType, Outbox};
 use bytes::Bytes;
@@ -69,6 +70,8 @@ pub struct Working {
     pub events: HashMap<(UserRowId, String), UsageRecord>,
     /// Sessions that are there.
     pub sessions: HashSet<i64>,
+    /// Those of them that are expired.
+    pub expired: HashMap<i64, Session>,
     /// The answers of idempotency keys, by caller and key.
     pub answers: HashMap<(String, String), StoredAnswer>,
 }
@@ -619,6 +622,12 @@ impl Plan<'_> {
         let (now, life) = (self.now, self.rules.session_life);
         let moved = self.changes.moves.entry(session.row).or_insert_with(|| Move::new(now, life));
         append.messages.iter().for_each(|new| moved.add(&new.facts));
+        if let Some(expired) = self.working.expired.remove(&session.row) {
+            moved.revives = true;
+            let told = (EventType::SessionActivated, session.user, now);
+            let revived = expired.revived(moved);
+            self.changes.tell(self.outbox, told, || text(&SessionEvent::new(revived, now)));
+        }
         for message in &added {
             let told = (EventType::SessionMessageAdded, session.user, now);
             self.changes.tell(self.outbox, told, || text(&MessageEvent::new(message)));

@@ -252,7 +252,7 @@ impl Lane {
         credits::engine::postgres::accounts(connection, &wanted, trust == Trust::Lock, &mut working).await?;
         credits::engine::postgres::load(connection, needs, &mut working).await?;
         usage::engine::postgres::load(connection, needs, &mut working).await?;
-        sessions::engine::postgres::load(connection, needs, &mut working).await?;
+        sessions::engine::postgres::load(connection, needs, self.clock.now(), &mut working).await?;
         load_answers(connection, needs, &mut working).await?;
         Ok((working, remembered))
     }

@@ -146,7 +146,7 @@ impl Engine {
         }
         credits::engine::sqlite::load(connection, needs, &mut working)?;
         usage::engine::sqlite::load(connection, needs, &mut working)?;
-        sessions::engine::sqlite::load(connection, needs, &mut working)?;
+        sessions::engine::sqlite::load(connection, needs, self.clock.now(), &mut working)?;
         let mut answer = connection.prepare_cached(
             "SELECT fingerprint, body FROM idempotency_keys WHERE caller = ?1 AND key = ?2",
         )?;
