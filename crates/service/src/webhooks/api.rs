@@ -323,8 +323,8 @@ pub async fn rotate_webhook_secret(
 
 /// Enable an endpoint of webhooks
 ///
-/// It is told of what happens from now on, and what was to be tried again is; what happened while it was disabled is fetched with `recover`. One that is
-/// enabled stays as it is.
+/// It is told of what happens from now on, and of what was to be told or tried again when it was disabled (at most 10 000 events, found among 100 000); what
+/// happened while it was disabled, and more than that, is fetched with `recover`. One that is enabled stays as it is.
 #[utoipa::path(
     post, path = "/api/v1/webhooks/endpoints/{endpoint_id}/enable", tag = "Webhooks", operation_id = "enable_webhook_endpoint",
     params(EndpointPath), security(("bearer" = []), ("service_key" = ["webhooks:write"])),
