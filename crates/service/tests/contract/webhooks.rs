@@ -185,6 +185,39 @@ both_engines! {
         assert_eq!(app.backend.patch(&path, json!({"enabled": true})).await.data()["status"], "enabled");
     }
 
+    async fn what_happened_before_one_was_disabled_is_told_when_it_is_enabled(app: TestApp) {
+        let path = register(&app, json!({"enabled": false, "event_types": ["credit.consumed"], "user_ids": ["auth0|alice"]})).await;
+        let spend = async |who: &testkit::Actor| {
+            app.advance(Duration::from_secs(60));
+            let _ = who.post(&who.own("/credits/consume"), json!({"amount": 1})).await.ok();
+        };
+        app.alice.ensure().await;
+        app.bob.ensure().await;
+        spend(&app.bob).await;
+        spend(&app.alice).await;
+        // It was enabled all that time, and nobody had got to it.
+        run(&app, "UPDATE webhook_endpoints SET disabled_at = (SELECT MAX(created_at) + 1 FROM webhook_events)").await;
+        spend(&app.alice).await;
+        place_all(&app).await;
+        let all = numbers(&app, "SELECT id FROM webhook_events ORDER BY id").await;
+        assert_eq!(all.len(), 3);
+        let _ = app.backend.post(&format!("{path}/enable"), json!({})).await.ok();
+        assert_eq!(numbers(&app, "SELECT event_id FROM webhook_deliveries").await, [all[1]], "of alice, and before");
+        assert_eq!(numbers(&app, "SELECT position FROM webhook_endpoints").await, [newest(&app).await]);
+    }
+
+    async fn a_test_is_the_example_of_its_type(app: TestApp) {
+        let path = register(&app, json!({})).await;
+        for kind in EventType::ALL {
+            let sent = app.backend.post(&format!("{path}/test"), json!({"event_type": kind.as_str()})).await.data();
+            let sql = "SELECT body FROM webhook_events ORDER BY id DESC LIMIT 1";
+            let body = app.inside().db.query::<String>(sql, vec![]).await.expect("a read").remove(0);
+            let mut wanted = Value::Object(user_service::webhooks::examples::body(*kind));
+            wanted["data"]["test"] = json!(true);
+            assert_eq!((&sent["event_type"], serde_json::from_str::<Value>(&body).expect("JSON")), (&json!(kind.as_str()), wanted));
+        }
+    }
+
     async fn a_new_endpoint_begins_with_what_happens_after_it(app: TestApp) {
         let _ = register(&app, json!({"enabled": false})).await;
         app.alice.ensure().await;
