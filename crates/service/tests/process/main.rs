@@ -40,6 +40,7 @@ mod logs;
 mod lossy;
 mod mcp;
 mod mcp_conformance;
+mod mcp_lines;
 mod mcp_odd;
 mod metrics;
 mod payments;
