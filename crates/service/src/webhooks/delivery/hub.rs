@@ -279,6 +279,8 @@ impl Hub {
             let place = usize::from(failing.get(id).copied().unwrap_or_default());
             lag[place] = lag[place].max(age as f64 / 1e6);
             pending += signals.pending.load(Ordering::Relaxed);
+            // What is told next time is counted by then.
+            signals.wake.notify_one();
         }
         measure::webhook_deliveries(lag[0], lag[1], pending);
         let disabled = standings.iter().filter(|standing| !standing.enabled).count();
