@@ -98,6 +98,10 @@ impl Hub {
             self.ended(ended);
         }
         self.renew().await?;
+        if self.looked.is_none() {
+            let begun = lease::begin(&self.shared.db, &self.shared.writer).await;
+            begun.map_err(|error: WriteError| DbError::Unavailable(error.to_string()))?;
+        }
         let pause = if self.rung { LOOK_MIN } else { LOOK_EVERY };
         if self.looked.is_none_or(|looked| looked.elapsed() >= pause) {
             self.rung = false;
