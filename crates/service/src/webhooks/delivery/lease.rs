@@ -56,7 +56,8 @@ pub async fn claim(db: &Db, writer: &Writer, me: &str, up_to: usize) -> Result<(
     let up_to = i64::try_from(up_to).unwrap_or(i64::MAX);
     match db {
         Db::Sqlite(_) => {
-            let sql = "UPDATE webhook_endpoints SET leased_by = $1 WHERE status = 'enabled' AND leased_by IS NULL";
+            let sql =
+                "UPDATE webhook_endpoints SET leased_by = $1 WHERE status = 'enabled' AND leased_by IS NULL";
             let edit = Edit::new(UserRowId(0), vec![Statement::any(sql, vec![me.into()])]);
             writer.execute(Command::Edit(edit)).await?;
         }
