@@ -203,3 +203,18 @@ async fn deliveries(to: SocketAddr, endpoint: &str, query: &str) -> Vec<Value> {
     assert_eq!(answer.status, 200, "{}", answer.body);
     answer.body["data"].as_array().cloned().unwrap_or_else(|| panic!("a list: {}", answer.body))
 }
+
+/// The first delivery of an endpoint of which an attempt was made.
+async fn attempted(to: SocketAddr, endpoint: &str) -> Value {
+    let until = Instant::now() + Duration::from_secs(30);
+    loop {
+        let found = deliveries(to, endpoint, "").await;
+        if let Some(delivery) =
+            found.iter().find(|one| one["attempts"].as_array().is_some_and(|all| !all.is_empty()))
+        {
+            return delivery.clone();
+        }
+        assert!(Instant::now() < until, "no attempt: {found:?}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}

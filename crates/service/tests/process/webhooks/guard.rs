@@ -1,13 +1,12 @@
 //! Nobody is told on a private address: not by its number in any form, not by a name, not by way of a redirect.
 
-use super::{HASTE, deliveries, register};
+use super::{HASTE, attempted, register};
 use crate::PROGRAM;
 use crate::caller::Caller;
 use serde_json::{Value, json};
 use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
 use testkit::process::Place;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
@@ -181,21 +180,6 @@ impl Door {
 
     fn came(&self) -> usize {
         self.came.load(Ordering::Relaxed)
-    }
-}
-
-/// The first delivery of an endpoint of which an attempt was made.
-async fn attempted(to: SocketAddr, endpoint: &str) -> Value {
-    let until = Instant::now() + Duration::from_secs(30);
-    loop {
-        let found = deliveries(to, endpoint, "").await;
-        if let Some(delivery) =
-            found.iter().find(|one| one["attempts"].as_array().is_some_and(|all| !all.is_empty()))
-        {
-            return delivery.clone();
-        }
-        assert!(Instant::now() < until, "no attempt: {found:?}");
-        tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
 
