@@ -102,4 +102,12 @@ impl App {
             .detail("retryable", retryable.into())
             .detail("top_up_url", json!(self.config.top_up_url))
     }
+
+    /// The same on the routes whose older clients look for 400 where credits lack.
+    #[must_use]
+    pub fn payment_refused(&self, error: WriteError, user: &ExternalId) -> ApiError {
+        let lacking = matches!(&error, WriteError::Credits(Rejection::Insufficient { .. }));
+        let told = self.payment_required(error, user);
+        if lacking { ApiError { status: StatusCode::BAD_REQUEST, ..told } } else { told }
+    }
 }

@@ -28,7 +28,7 @@ use crate::telemetry::{Metrics, Traces};
 use crate::users::export::EXPORTS_MAX;
 use crate::users::identities::{self, Identities};
 use crate::users::store::row_ids;
-use crate::webhooks::Outbox;
+use crate::webhooks::{self, Outbox};
 use crate::writer::{Finished, Rules, Told, Writer};
 use axum::Router;
 use kernel::Clock;
@@ -172,6 +172,7 @@ pub async fn build(config: Config, clock: Clock, metrics: Option<Metrics>) -> Re
         clock,
         db,
     });
+    webhooks::store::spell_out(&app).await.map_err(|error| DbError::Unavailable(error.to_string()))?;
     measure::begin(if app.stripe.is_some() { stripe::apply::HANDLED } else { &[] });
     let jobs = tokio::spawn(jobs::run(Arc::clone(&app)));
     let inbox = tokio::spawn(stripe::inbox::run(Arc::clone(&app)));

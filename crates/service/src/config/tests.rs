@@ -488,3 +488,18 @@ fn a_quota_is_that_of_the_plan_or_of_every_other() {
         );
     }
 }
+
+#[test]
+fn what_an_agent_acts_with_is_a_token_and_is_not_shown() {
+    let (hosts, long) = ("a,".repeat(101), "x".repeat(8193));
+    for (key, bad, refusal) in [
+        ("MCP_ALLOWED_HOSTS", "http://users.example.com", "MCP_ALLOWED_HOSTS must be * or up to 100 hosts"),
+        ("MCP_ALLOWED_HOSTS", &hosts, "MCP_ALLOWED_HOSTS must be * or up to 100 hosts"),
+        ("MCP_TOKEN", "two words", "MCP_TOKEN must be at most 8192 visible ASCII characters without spaces"),
+        ("MCP_TOKEN", &long, "MCP_TOKEN must be at most 8192 visible ASCII characters without spaces"),
+    ] {
+        let said = sentence(&[(key, bad)]);
+        assert!(said.starts_with(refusal) && !(key == "MCP_TOKEN" && said.contains(bad)), "{said}");
+    }
+    assert!(config(&[("MCP_TOKEN", "usk_a")]).mcp_token.is_some_and(|token| token.expose() == "usk_a"));
+}

@@ -115,7 +115,7 @@ pub async fn consume_credits(
     let command = Command::Ledger(on.user.row, command);
     let ticket = once.ticket(on.caller.principal.caller());
     let answer = app.writer.submit(command, ticket, respond).await;
-    Ok(answered(answer.map_err(|error| refused(error, &named))?))
+    Ok(answered(answer.map_err(|error| app.payment_refused(error, &named))?))
 }
 
 /// What an entry says beside its amount.

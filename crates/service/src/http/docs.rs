@@ -120,6 +120,7 @@ pub struct Problem {
         (name = "Files", description = "What they uploaded."),
         (name = "Auth", description = "Tokens for development, and which providers are accepted."),
         (name = "Admin", description = "Service keys, and the log of what was done with them and by admins."),
+        (name = "Webhooks", description = "Who is told of what happens, and what became of telling it."),
         (name = "Service", description = "Health, numbers, and a request that does nothing."),
     ),
     components(schemas(Error, Problem, Invalid)),
@@ -211,6 +212,11 @@ fn complete_operation(method: &Method, operation: &mut Operation) {
                 | "create_key"
                 | "rotate_key"
                 | "update_key"
+                | "create_webhook_endpoint"
+                | "update_webhook_endpoint"
+                | "rotate_webhook_secret"
+                | "enable_webhook_endpoint"
+                | "disable_webhook_endpoint"
                 | "put_local_file"
                 | "get_quote"
                 | "check_limits"

@@ -12,6 +12,7 @@ mod prices;
 mod sessions;
 mod subscriptions;
 mod users;
+mod webhooks;
 
 use serde_json::{Value, json};
 
@@ -64,7 +65,8 @@ pub fn answer(operation: &str) -> Option<Value> {
                 .or_else(|| limits::answer(other))
                 .or_else(|| payments::answer(other))
                 .or_else(|| prices::answer(other))
-                .or_else(|| subscriptions::answer(other));
+                .or_else(|| subscriptions::answer(other))
+                .or_else(|| webhooks::answer(other));
         }
     })
 }

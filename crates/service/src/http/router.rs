@@ -22,6 +22,7 @@ use crate::sessions::{api as sessions, memory, messages, search};
 use crate::stripe::api as stripe;
 use crate::subscriptions::api as subscriptions;
 use crate::users::{directory, merge_api, suspend};
+use crate::webhooks::{api as webhooks, deliveries_api as deliveries, types as event_types};
 use crate::{
     credits::api as credits, live::api as live, ops, usage::api as usage, usage::batch, users::api as users,
 };
@@ -115,6 +116,7 @@ pub fn table() -> (Router<Arc<App>>, OpenApi) {
         .routes(routes!(payments::list_payments))
         .routes(routes!(payments::refund_payment))
         .routes(routes!(top_up::get_auto_top_up, top_up::set_auto_top_up, top_up::delete_auto_top_up))
+        .routes(routes!(event_types::list_event_types))
         .routes(routes!(stripe::take_stripe_event))
         .routes(routes!(stripe::list_stripe_events))
         .routes(routes!(stripe::replay_stripe_event))
@@ -126,6 +128,20 @@ pub fn table() -> (Router<Arc<App>>, OpenApi) {
         .routes(routes!(keys::create_key, keys::list_keys))
         .routes(routes!(keys::get_key, keys::update_key, keys::revoke_key))
         .routes(routes!(keys::rotate_key))
+        .routes(routes!(webhooks::create_webhook_endpoint, webhooks::list_webhook_endpoints))
+        .routes(routes!(
+            webhooks::get_webhook_endpoint,
+            webhooks::update_webhook_endpoint,
+            webhooks::delete_webhook_endpoint
+        ))
+        .routes(routes!(webhooks::rotate_webhook_secret))
+        .routes(routes!(webhooks::enable_webhook_endpoint))
+        .routes(routes!(webhooks::disable_webhook_endpoint))
+        .routes(routes!(deliveries::test_webhook_endpoint))
+        .routes(routes!(deliveries::list_webhook_deliveries))
+        .routes(routes!(deliveries::get_webhook_delivery))
+        .routes(routes!(deliveries::resend_webhook_delivery))
+        .routes(routes!(deliveries::recover_webhook_deliveries))
         .routes(routes!(audit_log::list_audit_log))
         .routes(routes!(serve::get_local_file, serve::put_local_file))
         .split_for_parts();

@@ -51,7 +51,7 @@ impl Mcp {
         })?;
         let mut value: Value = serde_json::from_slice(&bytes).unwrap_or_default();
         if !parts.status.is_success() {
-            return Err(Refusal::of_answer(&self.app, parts.status, &parts.headers, &value));
+            return Err(Refusal::of_answer(parts.status, &parts.headers, &value));
         }
         let text = if value.get("success").is_some() {
             String::from_utf8_lossy(&bytes).into_owned()

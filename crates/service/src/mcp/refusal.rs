@@ -1,6 +1,5 @@
 //! What an agent hears when it is refused: a sentence, and what to act on.
 
-use crate::app::App;
 use crate::http::ApiError;
 use axum::http::header::RETRY_AFTER;
 use axum::http::{HeaderMap, StatusCode};
@@ -22,7 +21,7 @@ pub struct Refusal {
 impl Refusal {
     /// That of an answer of the REST API.
     #[must_use]
-    pub fn of_answer(app: &App, status: StatusCode, headers: &HeaderMap, body: &Value) -> Self {
+    pub fn of_answer(status: StatusCode, headers: &HeaderMap, body: &Value) -> Self {
         // Only health has no code: it says in its own words what is wrong.
         let Some(code) = body["error_code"].as_str() else {
             let mut details = Map::new();
@@ -33,9 +32,6 @@ impl Refusal {
         details.remove("timestamp");
         if let Some(invalid) = body["detail"].as_array() {
             details.insert("invalid".to_owned(), invalid.iter().map(argument).collect());
-        }
-        if code == "InsufficientCreditsException" {
-            details.entry("top_up_url").or_insert_with(|| json!(app.config.top_up_url));
         }
         let after = headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse::<u32>().ok());
         if let Some(after) = after {

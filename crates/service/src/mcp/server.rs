@@ -13,6 +13,7 @@ use rmcp::model::{
     ServerCapabilities, ServerConfig, Tool as Shown,
 };
 use rmcp::service::{NotificationContext, RequestContext, RoleServer};
+use serde_json::json;
 use serde_json::value::to_raw_value;
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -22,7 +23,7 @@ pub static REVISIONS: [ProtocolVersion; 3] =
     [ProtocolVersion::V_2025_06_18, ProtocolVersion::V_2025_11_25, ProtocolVersion::V_2026_07_28];
 
 /// The methods whose name is right where their parameters could not be read.
-const KNOWN: [&str; 8] = [
+const KNOWN: [&str; 9] = [
     "initialize",
     "ping",
     "tools/list",
@@ -30,6 +31,7 @@ const KNOWN: [&str; 8] = [
     "resources/list",
     "resources/templates/list",
     "resources/read",
+    "prompts/list",
     "prompts/get",
 ];
 
@@ -158,14 +160,18 @@ impl ServerHandler for Server {
         });
         let Some((tool, arguments)) = found else {
             let uri: String = request.uri.chars().take(300).collect();
-            return Err(ErrorData::resource_not_found(format!("There is no resource {uri}"), None));
+            let data = json!({"uri": uri});
+            return Err(ErrorData::resource_not_found(format!("There is no resource {uri}"), Some(data)));
         };
         match self.0.ask(asking, tool, arguments).await {
             Ok(done) => {
                 let contents = ResourceContents::text(done.text, request.uri).with_mime_type(KIND);
                 Ok(ReadResourceResult::new(vec![contents]).into())
             }
-            Err(refusal) => Err(refusal.into_error()),
+            Err(mut refusal) => {
+                refusal.told["uri"] = request.uri.into();
+                Err(refusal.into_error())
+            }
         }
     }
 
@@ -220,11 +226,13 @@ impl ServerHandler for Server {
     async fn on_custom_request(
         &self,
         request: CustomRequest,
-        _: RequestContext<RoleServer>,
+        context: RequestContext<RoleServer>,
     ) -> Result<CustomResult, ErrorData> {
         // The SDK takes a request whose parameters it cannot read for one that it does not know.
         let method: String = request.method.chars().take(100).collect();
-        if KNOWN.contains(&method.as_str()) {
+        let newest = context.protocol_version().is_some_and(|spoken| !spoken.has_initialize());
+        let gone = newest && matches!(method.as_str(), "initialize" | "ping");
+        if KNOWN.contains(&method.as_str()) && !gone {
             return Err(ErrorData::invalid_params(format!("params: are not what {method} takes"), None));
         }
         Err(ErrorData::new(ErrorCode::METHOD_NOT_FOUND, format!("There is no method {method}"), None))

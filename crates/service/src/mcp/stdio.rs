@@ -175,6 +175,8 @@ impl Bridge {
             let (bridge, answers, id) = (Arc::clone(&self), answers.clone(), id_of(&line));
             bridge.cancel_what_it_names(&line);
             let kept = id.clone();
+            // Held until it is noted, so that it is not struck off before.
+            let mut running = self.running.lock();
             let task = tasks.spawn(async move {
                 for answer in bridge.answers(line).await {
                     let _ = answers.send(answer).await;
@@ -184,8 +186,8 @@ impl Bridge {
                 }
                 drop(turn);
             });
-            if let Some(id) = id.filter(|_| !task.is_finished()) {
-                self.running.lock().insert(id, task);
+            if let Some(id) = id {
+                running.insert(id, task);
             }
         }
         while tasks.join_next().await.is_some() {}

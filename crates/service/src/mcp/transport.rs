@@ -104,8 +104,9 @@ impl Transport {
         if !carries {
             app.rate_limiter.authenticated(caller.facts(), &caller.principal).await?;
         }
+        let credentials = credentials(&mut parts.headers);
         parts.extensions.insert(Asking {
-            credentials: credentials(&parts.headers),
+            credentials,
             within: Within {
                 outer: caller.shared_facts(),
                 parent: traces::current().or_else(|| caller.facts().parent.clone()),
@@ -127,10 +128,17 @@ fn stands_for_an_operation(method: &str) -> bool {
     matches!(method, "tools/call" | "resources/read" | "prompts/get")
 }
 
-/// What the caller proved itself by.
-fn credentials(headers: &HeaderMap) -> HeaderMap {
-    let shown = headers.iter().filter(|(name, _)| **name == AUTHORIZATION || **name == API_KEY);
-    shown.map(|(name, value)| (name.clone(), value.clone())).collect()
+/// What the caller proved itself by; the SDK has no use for it.
+fn credentials(headers: &mut HeaderMap) -> HeaderMap {
+    let mut taken = HeaderMap::new();
+    for name in [AUTHORIZATION, API_KEY] {
+        for mut value in headers.get_all(&name).iter().cloned() {
+            value.set_sensitive(true);
+            taken.append(name.clone(), value);
+        }
+        headers.remove(&name);
+    }
+    taken
 }
 
 /// Reads what a message says it is.

@@ -98,10 +98,11 @@ pub fn set_status(
     life: Option<Duration>,
 ) -> Edit {
     let told = told.map(|event| {
-        // An active session whose time is over counts as expired, whether or not that is written down.
+        // An active session whose time is over was expired, whether or not that was written down, if it is used again.
         let keep = keep_one!(
             " AND EXISTS (SELECT 1 FROM sessions o WHERE o.id = $5 AND o.deleted_at IS NULL \
-             AND CASE WHEN o.status = 'active' AND o.expires_at <= $7 THEN 'expired' ELSE o.status END <> $6)"
+             AND CASE WHEN CAST($6 AS TEXT) = 'active' AND o.status = 'active' AND o.expires_at <= $7 THEN 'expired' \
+             ELSE o.status END <> CAST($6 AS TEXT))"
         );
         event.when(keep, [of.session.into(), status.as_str().into(), now.micros().into()])
     });

@@ -60,6 +60,11 @@ pub async fn begin(app: &App, begin: Begin<'_>) -> Result<Subscription, WriteErr
         updated_at: now,
     };
     let live = store::live(&app.db, new.user).await?;
+    if let Replaces::This(id) = begin.replaces
+        && live.as_ref().is_none_or(|live| live.id != id)
+    {
+        return Err(WriteError::Refused(0));
+    }
     let edit = edits::begin(&new, begin.replaces, live.as_ref(), begin.cause, now);
     if let Done::Edited(Some(id)) = app.writer.execute(Command::Edit(edit)).await? {
         new.id = id;

@@ -2,7 +2,7 @@
 //!
 //! The erasure is written down first, then done step by step: the account is closed, kept answers go,
 //! the row loses its names, files go with their bytes, sessions with messages, memories and search words,
-//! usage keeps numbers only, payments and events of Stripe lose what names a person, and the ledger is
+//! usage keeps numbers only, payments and events of Stripe lose what names a person, what others were told of it goes, and the ledger is
 //! sealed anew without texts ([`crate::credits::reseal`]). Each step can be done again, so whatever breaks
 //! off, by a crash or a store that is away, is finished by the job. What stays, and what a backup means,
 //! is in `docs/privacy.md`.
@@ -23,7 +23,7 @@ use serde_json::json;
 const AT_ONCE: i64 = 100;
 /// How many users are erased in one go because they were deleted long ago.
 const DUE_AT_ONCE: i64 = 20;
-/// How many events of Stripe are looked through at once.
+/// How many events, of Stripe or of webhooks, are looked through at once.
 const EVENTS_AT_ONCE: i64 = 5_000;
 /// How many kept answers to many users, which may be large, are emptied in one commit.
 const ANSWERS_AT_ONCE: i64 = 10;
@@ -104,6 +104,7 @@ pub async fn finish(app: &App, user: UserRowId) -> Result<(), WriteError> {
     execute(app, user, of_payments(user, app.clock.now())).await?;
     remove_answers(app, user).await?;
     reseal::run(app, user).await?;
+    forget_told(app, user).await?;
     scrub::run(&app.db).await?;
     let sql =
         "UPDATE erasures SET status = 'done', finished_at = $2 WHERE user_id = $1 AND status = 'resealed'";
@@ -330,6 +331,29 @@ async fn strip_events(app: &App, user: UserRowId) -> Result<(), WriteError> {
                 status = CASE WHEN status IN ('received', 'waiting') THEN 'unhandled' ELSE status END WHERE seq = $1";
             let emptied = some.iter().map(|seq| Statement::any(sql, vec![(*seq).into()])).collect();
             execute(app, user, emptied).await?;
+        }
+        after = to;
+    }
+    Ok(())
+}
+
+/// Removes what others were told or are to be told of the user. Whose an event is has no index, so they are looked
+/// through, on a reader; nothing is told of it any more by now.
+async fn forget_told(app: &App, user: UserRowId) -> Result<(), WriteError> {
+    let last = "SELECT id FROM webhook_events ORDER BY id DESC LIMIT 1";
+    let last = app.db.find::<i64>(last, &[]).await?.unwrap_or(0);
+    let mut after = 0;
+    while after < last {
+        let to = after.saturating_add(EVENTS_AT_ONCE);
+        let sql = "SELECT id FROM webhook_events WHERE id > $1 AND id <= $2 AND user_id = $3 ORDER BY id";
+        let found = app.db.query::<i64>(sql, vec![after.into(), to.into(), user.0.into()]).await?;
+        for some in found.chunks(100) {
+            let deliveries = "DELETE FROM webhook_deliveries WHERE event_id = $1 \
+                AND endpoint IN (SELECT id FROM webhook_endpoints)";
+            let event = "DELETE FROM webhook_events WHERE id = $1";
+            let removed = some.iter().flat_map(|id| [deliveries, event].map(|sql| (sql, *id)));
+            let removed = removed.map(|(sql, id)| Statement::any(sql, vec![id.into()])).collect();
+            execute(app, user, removed).await?;
         }
         after = to;
     }

@@ -95,6 +95,12 @@ impl EventType {
     pub const fn bit(self) -> u64 {
         1 << self as u32
     }
+
+    /// Whether it happens to a user; the others are about the service itself.
+    #[must_use]
+    pub const fn is_of_user(self) -> bool {
+        !matches!(self, Self::AlertWebhookDisabled | Self::AlertLedgerMismatch)
+    }
 }
 
 impl fmt::Display for EventType {

@@ -4,17 +4,28 @@
 //! none is invented: what the writer decides notes its events in [`crate::writer::Changes`], and an
 //! edit brings its own along ([`crate::writer::Edit::telling`]). Only what some endpoint asks for is kept.
 //!
-//! Reading order: [`event`] (what can happen), [`bodies`] (what events say), [`of_ledger`] (what the ledger says of it), [`outbox`] (how it is kept);
-//! [`address`] (where a delivery may go).
+//! Reading order: [`event`] (what can happen), [`bodies`] (what events say), [`of_ledger`] (what the ledger says of it),
+//! [`types`] and [`examples`] (what others may know of all that), [`outbox`] (how it is kept); [`address`] (where a delivery may go).
 
 pub mod address;
+pub mod api;
 pub mod bodies;
+pub mod deliveries;
+pub mod deliveries_api;
+pub mod edits;
 pub mod event;
+pub mod examples;
+pub mod headers;
 pub mod model;
 pub mod of_ledger;
 pub mod outbox;
 pub mod payload;
+pub mod request;
 pub mod secret;
+pub mod store;
+pub mod types;
+pub mod url;
+pub mod wanted;
 
 pub use event::{Event, EventType};
 pub use outbox::Outbox;

@@ -90,7 +90,7 @@ both_engines! {
         assert_eq!(masked(answer), error(
             "InsufficientCreditsException",
             "Insufficient credits. Available: 964, Required: 1000000",
-            json!({"operation": "consume_credits", "user_id": "auth0|alice", "available": 964, "required": 1_000_000}),
+            json!({"operation": "consume_credits", "user_id": "auth0|alice", "available": 964, "required": 1_000_000, "retryable": false, "top_up_url": null}),
         ));
         app.alice.post(&path, json!({"amount": "964.000001"})).await
             .refuses(400, "InsufficientCreditsException", "Insufficient credits. Available: 964, Required: 964.000001");

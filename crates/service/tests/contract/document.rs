@@ -121,6 +121,9 @@ impl Faults {
                 "create_key",
                 "rotate_key",
                 "update_key",
+                "create_webhook_endpoint",
+                "update_webhook_endpoint",
+                "rotate_webhook_secret",
                 "get_quote",
                 "check_limits",
                 "check_entitlement",
@@ -204,6 +207,8 @@ async fn the_document_is_whole() {
         "create_hold",
         "capture_hold",
         "create_subscription",
+        "create_webhook_endpoint",
+        "test_webhook_endpoint",
     ];
     for (_, _, operation) in document.operations() {
         let name = operation["operationId"].as_str().unwrap_or_default();

@@ -91,7 +91,7 @@ both_engines! {
             "type": "about:blank", "title": "Bad Request", "status": 400,
             "detail": "Insufficient credits. Available: 1000, Required: 5000",
             "instance": "/api/v1/users/auth0%7Calice/credits/consume", "error_code": "InsufficientCreditsException",
-            "request_id": "<request>", "available": 1000, "required": 5000,
+            "request_id": "<request>", "available": 1000, "required": 5000, "retryable": false, "top_up_url": null,
         }));
         let answer = ask(POST, &app.alice.own("/credits/consume"), json!({})).await.with(400);
         assert_eq!(answer["errors"], json!([{"type": "missing", "loc": ["body", "amount"], "msg": "Field required"}]));

@@ -47,7 +47,8 @@ const OF_THE_CALLER: [&str; 7] = [
 ];
 
 /// The scopes that users do not have on themselves.
-const NOT_FOR_USERS: [&str; 3] = ["admin", "credits:grant", "tokens:issue"];
+const NOT_FOR_USERS: [&str; 5] =
+    ["admin", "credits:grant", "tokens:issue", "webhooks:read", "webhooks:write"];
 
 /// A kind of caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -4,6 +4,7 @@ mod erase;
 mod events;
 mod life;
 pub mod shop;
+mod told;
 mod top_up;
 
 use serde_json::{Value, json};

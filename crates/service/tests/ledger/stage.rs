@@ -14,9 +14,10 @@ use user_service::credits::balances::Balances;
 use user_service::credits::ledger::Policy;
 use user_service::credits::memory::Accounts;
 use user_service::credits::{Account, Entry, Grant, store, verify};
-use user_service::db::{Db, Location, migrate};
+use user_service::db::{Db, DbError, FromRow, Location, Row, migrate};
 use user_service::users::Ensure;
-use user_service::writer::{Command, Done, Rules, Told, WriteError, Writer};
+use user_service::webhooks::EventType;
+use user_service::writer::{Command, Done, Edit, Rules, Statement, Told, WriteError, Writer};
 
 /// How long a grant lives that a refund makes, in microseconds.
 pub const REFUND_LIFE: i64 = 2_000;
@@ -58,7 +59,13 @@ impl Stage {
         };
         let db = Db::open(&location).await.expect("the database opens");
         migrate::migrate(&db).await.expect("the schema is made");
-        Self { db, location, folder, database, memory: Arc::default() }
+        let stage = Self { db, location, folder, database, memory: Arc::default() };
+        // Somebody wants to be told of everything; nobody sends it here.
+        let sql = "INSERT INTO webhook_subscriptions (event_type, endpoint) VALUES ($1, 1)";
+        let wanted = EventType::ALL.iter().map(|kind| Statement::one(sql, vec![kind.as_str().into()]));
+        let wanted = Command::Edit(Edit::new(UserRowId(0), wanted.collect()));
+        stage.writer(&Clock::System).execute(wanted).await.expect("subscriptions");
+        stage
     }
 
     /// A writer, as one replica has it.
@@ -74,10 +81,20 @@ impl Stage {
         Writer::start(&self.db, rules, clock, &self.memory, &Told::default()).expect("the writer starts").0
     }
 
-    /// Replays every account.
+    /// Replays every account, and insists that others were told of each entry: once, and in order.
     pub async fn verify(&self) -> verify::Report {
         let report = verify::verify(&self.location, None).await.expect("the ledger can be read");
         assert!(report.is_sound(), "{report}");
+        let entries = "SELECT e.user_id, e.transaction_type, e.id, e.seq, abs(e.amount), e.balance_after, u.auth0_id \
+            FROM credit_entries e JOIN users u ON u.id = e.user_id ORDER BY e.user_id, e.seq";
+        let entries: Vec<Moved> = self.db.query(entries, vec![]).await.expect("entries");
+        let told = "SELECT user_id, event_type, body FROM webhook_events WHERE event_type LIKE 'credit.%' \
+            AND event_type NOT IN ('credit.low_balance', 'credit.limit_changed') ORDER BY user_id, id";
+        let told: Vec<Heard> = self.db.query(told, vec![]).await.expect("events");
+        assert_eq!(told.len(), entries.len(), "an event per entry");
+        for (Moved(moved), Heard(heard)) in entries.iter().zip(&told) {
+            assert!(heard.starts_with(moved), "{heard} is not about {moved}");
+        }
         report
     }
 
@@ -107,6 +124,39 @@ impl Stage {
         if let Some(database) = self.database {
             admin(&format!("DROP DATABASE IF EXISTS {database} WITH (FORCE)")).await;
         }
+    }
+}
+
+/// What an event begins with that is about an entry: its user, its kind, and what it says first.
+struct Moved(String);
+
+impl FromRow for Moved {
+    fn from_row(row: &Row<'_>) -> Result<Self, DbError> {
+        let (user, id, seq, name) = (row.int(0)?, row.int(2)?, row.int(3)?, row.text(6)?);
+        let (amount, after) = (Credits::from_micro(row.int(4)?), Credits::from_micro(row.int(5)?));
+        let kind = match row.text(1)?.as_str() {
+            "consume" | "capture" => "credit.consumed",
+            "recharge" => "credit.recharged",
+            "grant" => "credit.granted",
+            "refund" => "credit.refunded",
+            "reversal" => "credit.reversed",
+            "expire" => "credit.expired",
+            "adjust" => "credit.adjusted",
+            other => panic!("nobody is told of {other}"),
+        };
+        let said = format!(
+            r#"{{"amount":{amount},"balance_after":{after},"data":{{"id":{id},"transaction_id":"txn_{user}_{seq}","user_id":"{name}","#
+        );
+        Ok(Self(format!("{user} {kind} {said}")))
+    }
+}
+
+/// An event as it is kept.
+struct Heard(String);
+
+impl FromRow for Heard {
+    fn from_row(row: &Row<'_>) -> Result<Self, DbError> {
+        Ok(Self(format!("{} {} {}", row.int(0)?, row.text(1)?, row.text(2)?)))
     }
 }
 

@@ -83,6 +83,8 @@ async fn a_collector_hears_of_each_request_under_its_callers_trace(place: Place)
         400
     );
     send("GET", "/api/v1/users/canary-user/usage", &parent, json!({})).await;
+    let tool = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "credits_balance", "arguments": {"auth0_id": "canary-user"}}});
+    assert_eq!(send("POST", "/mcp", &parent, tool).await.status(), 200);
     // One that is not to be kept, and one that is none.
     let unwanted = format!("00-{}-{CALLER}-00", "a".repeat(32));
     send("GET", "/api/v1/users/canary-user", &unwanted, json!({})).await;
@@ -117,6 +119,9 @@ async fn a_collector_hears_of_each_request_under_its_callers_trace(place: Place)
     }
     let consume = root("POST /api/v1/users/{user_id}/credits/consume");
     assert_eq!(attribute(consume, "error.type"), "InsufficientCreditsException");
+    // What a tool asks is beneath its message.
+    let (message, asked) = (root("POST /mcp"), root("GET /api/v1/users/{user_id}/credits/balance"));
+    assert_eq!((hex(&message.parent_span_id).as_str(), &asked.parent_span_id), (CALLER, &message.span_id));
     let usage = root("GET /api/v1/users/{user_id}/usage");
     let read =
         of_trace.iter().find(|span| span.name == "database.read" && span.parent_span_id == usage.span_id);

@@ -21,6 +21,11 @@ pub(super) fn answer(operation: &str) -> Option<Value> {
             (key["status"], key["revoked_at"]) = ("revoked".into(), NOW.into());
             envelope("Key revoked successfully", key)
         }
+        "list_event_types" => {
+            let kind = crate::webhooks::EventType::CreditConsumed;
+            let described = crate::webhooks::types::EventTypeView::new(kind);
+            envelope("Retrieved 1 event types", json!([described]))
+        }
         _ => return None,
     })
 }

@@ -98,6 +98,7 @@ impl Route {
             .replace("{payment_id}", "1")
             .replace("{event_id}", "evt_unknown")
             .replace("{key_id}", "k000000000")
+            .replace("{endpoint_id}", "ep_unknown")
             .replace("{model}", "gpt-4");
         // What must be asked in the query.
         let path = match self.name.as_str() {

@@ -71,7 +71,7 @@ both_engines! {
         let lacks = fails(&app.alice, "credits_consume", json!({"amount": 5000})).await;
         assert_eq!(masked(lacks), json!({
             "success": false, "error": "InsufficientCreditsException", "message": "Insufficient credits. Available: 1000, Required: 5000", "status": 400,
-            "details": {"operation": "consume_credits", "user_id": "auth0|alice", "available": 1000, "required": 5000, "top_up_url": null}, "request_id": "<request>",
+            "details": {"operation": "consume_credits", "user_id": "auth0|alice", "available": 1000, "required": 5000, "retryable": false, "top_up_url": null}, "request_id": "<request>",
         }));
         for (tool, arguments) in [("credits_hold", json!({"amount": 1000.5})), ("usage_charge", json!({"event_type": "chat", "credits": 1000.5}))] {
             let lacks = fails(&app.alice, tool, arguments).await;
@@ -91,6 +91,7 @@ both_engines! {
             let refused = fails(actor, tool, arguments).await;
             assert_eq!((&refused["status"], &refused["error"]), (&json!(status), &json!(code)), "{tool}: {refused}");
         }
+        let session = done(&app.alice, "session_create", json!({})).await["session_id"].clone();
         for (actor, tool, arguments, loc, msg) in [
             (&app.alice, "credits_consume", json!({"amount": -1}), json!(["arguments", "amount"]), "must be greater than 0"),
             (&app.alice, "credits_consume", json!({}), json!(["arguments", "amount"]), "Field required"),
@@ -101,7 +102,7 @@ both_engines! {
             (&app.backend, "credits_balance", json!({}), json!(["arguments", "auth0_id"]), "Field required"),
             (&app.backend, "credits_balance", json!({"auth0_id": "../../health"}), json!(["arguments", "auth0_id"]), "must be"),
             (&app.alice, "credits_capture", json!({"amount": 1}), json!(["arguments", "hold_id"]), "Field required"),
-            (&app.alice, "session_messages", json!({"session_id": "s", "limit": 0}), json!(["arguments", "limit"]), "must be"),
+            (&app.alice, "session_messages", json!({"session_id": session, "limit": 0}), json!(["arguments", "limit"]), "must be"),
             (&app.alice, "credits_consume", json!({"amount": 1, "idempotency_key": "k\n"}), json!(["arguments", "idempotency_key"]), "printable ASCII"),
             (&app.alice, "credits_consume", json!({"amount": 1, "idempotency_key": "k".repeat(256)}), json!(["arguments", "idempotency_key"]), "1 to 255 printable ASCII"),
         ] {
@@ -182,7 +183,8 @@ both_engines! {
         let of_another = refused(&app.bob, "resources/read", json!({"uri": "user://auth0%7Calice/profile"})).await;
         assert_eq!((&of_another["code"], &of_another["data"]["status"]), (&json!(-32602), &json!(403)), "{of_another}");
         for uri in ["user://auth0%7Cnobody/profile", "user://auth0%7Calice/secrets", "file:///etc/passwd"] {
-            assert_eq!(refused(&app.backend, "resources/read", json!({"uri": uri})).await["code"], -32002, "{uri}");
+            let refused = refused(&app.backend, "resources/read", json!({"uri": uri})).await;
+            assert_eq!((&refused["code"], &refused["data"]["uri"]), (&json!(-32002), &json!(uri)));
         }
 
         let prompts = ask(&app.alice, "prompts/list", json!({})).await;

@@ -69,7 +69,7 @@ async def spoken(transport, revision):
         # The SDK offers the newest of these; the older ones are offered by clients that were built before.
         sdk.LATEST_HANDSHAKE_VERSION = revision
     mode = "legacy" if by_handshake else "auto"
-    async with Client(transport, mode=mode, read_timeout_seconds=WAIT_SECONDS, cache=False) as client:
+    async with Client(transport, mode=mode, read_timeout_seconds=WAIT_SECONDS, cache=None) as client:
         assert client.protocol_version == revision, f"asked for {revision}, speaks {client.protocol_version}"
         yield client
 

@@ -55,7 +55,7 @@ def lacking(refusal):
     """How much was asked for, how much there is, and whether it may be there later."""
     told = refusal["details"]
     assert told["top_up_url"] is None or told["top_up_url"].startswith("http"), told
-    return exact(told["required"]), exact(told["available"]), told["retryable"]
+    return exact(told["required"]), exact(told["available"]), told.get("retryable")
 
 
 async def one_hold(client):

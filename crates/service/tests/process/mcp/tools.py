@@ -86,7 +86,7 @@ class Story:
         assert (spent["balance"], spent["consumed_amount"]) == (974.5, 25.5), spent
         spent = await self.call("credits_consume", user_id=user, amount=0.000001, reason="a little")
         assert spent["balance"] == 974.499999, spent
-        keyed = {"auth0_id": user, "amount": 4.499999, "reason": "once", "idempotency_key": "tools-1"}
+        keyed = {"auth0_id": user, "amount": 4.499999, "reason": "once", "idempotency_key": user}
         once = await self.call("credits_consume", **keyed)
         assert once == await self.call("credits_consume", **keyed), "the same key does it once"
         await self.refused("credits_consume", "IdempotencyMismatch", **keyed | {"amount": 5})
@@ -110,17 +110,19 @@ class Story:
         tokens = {"model": "gpt-4", "prompt_tokens": 800, "completion_tokens": 450}
         quoted = await self.call("credits_quote", **tokens)
         assert quoted["data"]["credits"] > 0, quoted
-        await self.refused("credits_quote", INVALID, model="no-such-model-9", prompt_tokens=1)
+        await self.refused("credits_quote", "NotFoundException", model="no-such-model-9", prompt_tokens=1)
+        await self.invalid("credits_quote", "prompt_tokens", model="gpt-4", prompt_tokens=-1)
         usage = {"prompt_tokens": 800, "completion_tokens": 450, "total_tokens": 1250}
         asked = {"auth0_id": user, "event_type": "ai_chat", "model_name": "gpt-4", "usage": usage, "event_id": "tools-1"}
         charged = await self.call("usage_charge", **asked)
-        assert charged["data"]["credits_charged"] == quoted["data"]["credits"], (charged, quoted)
+        assert charged["data"]["credits"] == quoted["data"]["credits"], (charged, quoted)
         again = await self.call("usage_charge", **asked)
         assert again["data"]["duplicate"] is True, again
         short = await self.refused("usage_charge", SHORT, auth0_id=user, event_type="ai_chat", credits=5000)
         assert short["details"]["required"] == 5000 and short["details"]["retryable"] is False, short
         await self.invalid("usage_charge", "event_type", auth0_id=user, credits=1)
-        await self.invalid("usage_charge", "usage", auth0_id=user, event_type="ai_chat")
+        await self.invalid("usage_charge", "usage", auth0_id=user, event_type="ai_chat", model_name="gpt-4")
+        await self.invalid("usage_charge", "credits", auth0_id=user, event_type="ai_chat")
         stats = await self.call("usage_stats", auth0_id=user)
         assert stats["data"]["total_records"] == 1 and stats["data"]["by_model"] == {"gpt-4": 1}, stats
         await self.invalid("usage_stats", "start_date", auth0_id=user, start_date="yesterday")
