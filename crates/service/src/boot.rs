@@ -28,7 +28,7 @@ use crate::telemetry::{Metrics, Traces};
 use crate::users::export::EXPORTS_MAX;
 use crate::users::identities::{self, Identities};
 use crate::users::store::row_ids;
-use crate::webhooks::{self, Outbox};
+use crate::webhooks::{self, Outbox, delivery};
 use crate::writer::{Finished, Rules, Told, Writer};
 use axum::Router;
 use kernel::Clock;
@@ -67,6 +67,9 @@ pub enum BootError {
     /// Stripe cannot be asked.
     #[error("{0}")]
     Stripe(String),
+    /// Webhooks cannot be sent.
+    #[error("{0}")]
+    Webhooks(String),
     /// Redis cannot be asked.
     #[error("REDIS_URL: {0}")]
     Redis(redis::RedisError),
@@ -91,6 +94,7 @@ pub struct Service {
     listening: Option<tokio::task::JoinHandle<()>>,
     following: tokio::task::JoinHandle<()>,
     identities: tokio::task::JoinHandle<()>,
+    sending: delivery::Sending,
     _claim: Option<File>,
 }
 
@@ -179,6 +183,7 @@ pub async fn build(config: Config, clock: Clock, metrics: Option<Metrics>) -> Re
     let top_ups = tokio::spawn(top_up::run(Arc::clone(&app)));
     let identities = tokio::spawn(identities::follow(Arc::clone(&app)));
     let listening = listen::start(&app.db, &app.live);
+    let sending = delivery::start(&app).map_err(BootError::Webhooks)?;
     let router = router::router(Arc::clone(&app), routes, &document);
     Ok(Service {
         app,
@@ -190,6 +195,7 @@ pub async fn build(config: Config, clock: Clock, metrics: Option<Metrics>) -> Re
         listening,
         following,
         identities,
+        sending,
         _claim: claim,
     })
 }
@@ -279,8 +285,19 @@ impl Service {
 
     /// Ends what runs beside the requests, and writes what was taken; whoever asks must have stopped.
     pub async fn finish(self) {
-        let Self { app, router, finished, jobs, inbox, top_ups, listening, following, identities, _claim } =
-            self;
+        let Self {
+            app,
+            router,
+            finished,
+            jobs,
+            inbox,
+            top_ups,
+            listening,
+            following,
+            identities,
+            sending,
+            _claim,
+        } = self;
         drop(router);
         let grace = app.config.shutdown_grace;
         jobs.abort();
@@ -292,6 +309,8 @@ impl Service {
         let _ = jobs.await;
         let _ = inbox.await;
         let _ = top_ups.await;
+        // What it finishes goes through the writer, which is still there.
+        sending.stop().await;
         let traces = app.traces.clone();
         // The queue closes with the last handle on it; then the writer answers what it has and ends.
         drop(app);

@@ -3,6 +3,7 @@
 //! Nothing depends on when they run; each finishes what a request or a crash left over.
 
 use crate::app::App;
+use crate::webhooks::delivery;
 use crate::writer::WriteError;
 use crate::{credits, files, limits, measure, payments, retention, sessions, subscriptions, users};
 use std::sync::Arc;
@@ -32,6 +33,7 @@ pub async fn run(app: Arc<App>) {
         run_one(&app, "merges", "finishing merges", users::merge::sweep(&app)).await;
         run_one(&app, "erasures", "finishing erasures", users::erase::sweep(&app)).await;
         run_one(&app, "limit_counters", "sweeping counters of limits", counters.sweep(&app)).await;
+        run_one(&app, "webhooks", "sweeping deliveries", delivery::retention::sweep(&app)).await;
         verify(&app);
     }
 }

@@ -54,6 +54,26 @@ pub fn traffic() {
     metrics::counter!("http_response_bytes_total").absolute(RESPONSE_BYTES.load(Ordering::Relaxed));
 }
 
+/// An attempt to tell an endpoint was made: it was `delivered`, is to be `retried`, has `failed` for good, or the endpoint is `gone`.
+pub fn webhook_attempt(outcome: &'static str, took: Duration) {
+    metrics::counter!("webhook_attempts_total", "outcome" => outcome).increment(1);
+    metrics::histogram!("webhook_attempt_duration_seconds").record(took);
+}
+
+/// How long the oldest event waits that was not tried, at endpoints that work and at those that fail, and how many deliveries are pending.
+pub fn webhook_deliveries(working: f64, failing: f64, pending: usize) {
+    metrics::gauge!("webhook_lag_seconds", "endpoints" => "working").set(working);
+    metrics::gauge!("webhook_lag_seconds", "endpoints" => "failing").set(failing);
+    metrics::gauge!("webhook_pending_deliveries").set(pending as f64);
+}
+
+/// How many endpoints there are.
+pub fn webhook_endpoints(working: usize, failing: usize, disabled: usize) {
+    for (state, count) in [("working", working), ("failing", failing), ("disabled", disabled)] {
+        metrics::gauge!("webhook_endpoints", "state" => state).set(count as f64);
+    }
+}
+
 /// A batch of commands was committed or refused; its first command had waited so long.
 pub fn batch(commands: usize, waited: Duration, took: Duration) {
     metrics::histogram!("ledger_batch_size").record(commands as f64);

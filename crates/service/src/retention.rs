@@ -6,11 +6,12 @@
 //! once; and whatever breaks off a walk costs no more than its place, and the next one begins anew.
 //!
 //! What is removed, and how, stands with each slice: `sessions/retention.rs`, `usage/retention.rs`,
-//! `files/retention.rs`, `stripe/retention.rs`. What callers see of it: `docs/privacy.md`.
+//! `files/retention.rs`, `stripe/retention.rs`, `webhooks/delivery/retention.rs`. What callers see of it: `docs/privacy.md`.
 
 use crate::app::App;
-use crate::config::Retention;
+use crate::config::Config;
 use crate::db::{Db, DbError, FromRow, Row};
+use crate::webhooks::delivery;
 use crate::writer::WriteError;
 use crate::{files, sessions, stripe, usage};
 use kernel::Timestamp;
@@ -74,20 +75,29 @@ enum Class {
     UsageContent,
     Files,
     StripeEvents,
+    WebhookEvents,
 }
 
 impl Class {
     /// Sessions before their messages: of a session that goes, nothing need be looked for.
-    const ALL: [Self; 5] =
-        [Self::Sessions, Self::Messages, Self::UsageContent, Self::Files, Self::StripeEvents];
+    const ALL: [Self; 6] = [
+        Self::Sessions,
+        Self::Messages,
+        Self::UsageContent,
+        Self::Files,
+        Self::StripeEvents,
+        Self::WebhookEvents,
+    ];
 
-    const fn kept_for(self, retention: &Retention) -> Option<Duration> {
+    const fn kept_for(self, config: &Config) -> Option<Duration> {
+        let retention = &config.retention;
         match self {
             Self::Sessions => retention.sessions,
             Self::Messages => retention.messages,
             Self::UsageContent => retention.usage_content,
             Self::Files => retention.files,
             Self::StripeEvents => retention.stripe_events,
+            Self::WebhookEvents => Some(config.webhooks.retention),
         }
     }
 
@@ -99,6 +109,9 @@ impl Class {
             }
             Self::UsageContent => "SELECT id FROM usage_records WHERE id > $1 ORDER BY id LIMIT 1 OFFSET $2",
             Self::Files => "SELECT id FROM files WHERE id > $1 ORDER BY id LIMIT 1 OFFSET $2",
+            Self::WebhookEvents => {
+                "SELECT id FROM webhook_events WHERE id > $1 ORDER BY id LIMIT 1 OFFSET $2"
+            }
             Self::StripeEvents => {
                 "SELECT seq FROM stripe_events WHERE seq > $1 ORDER BY seq LIMIT 1 OFFSET $2"
             }
@@ -115,6 +128,7 @@ impl Class {
             Self::UsageContent => usage::retention::empty(app, span, before).await,
             Self::Files => files::retention::delete(app, span, before).await,
             Self::StripeEvents => stripe::retention::empty(app, span, before).await,
+            Self::WebhookEvents => delivery::retention::remove(app, span, before).await,
         }
     }
 }
@@ -140,7 +154,7 @@ impl Walks {
     pub async fn sweep(&mut self, app: &App) -> Result<(), WriteError> {
         let mut first = Ok(());
         for (class, walk) in Class::ALL.into_iter().zip(&mut self.0) {
-            if let Some(kept_for) = class.kept_for(&app.config.retention) {
+            if let Some(kept_for) = class.kept_for(&app.config) {
                 let done = walk.go(app, class, kept_for).await;
                 first = first.and(done);
             }

@@ -56,10 +56,18 @@ impl Postgres {
     /// # Errors
     /// [`DbError::Unavailable`] with a sentence for the operator.
     pub async fn connect(url: &str, pool_size: usize) -> Result<Self, DbError> {
+        Self::connect_as(url, pool_size, "user-service").await
+    }
+
+    /// The same, under that name.
+    ///
+    /// # Errors
+    /// [`DbError::Unavailable`] with a sentence for the operator.
+    pub async fn connect_as(url: &str, pool_size: usize, name: &str) -> Result<Self, DbError> {
         let mut config = tokio_postgres::Config::from_str(url)
             .map_err(|e| DbError::Unavailable(format!("the connection string is not valid: {e}")))?;
         let options = config.get_options().map_or(SESSION.to_owned(), |own| format!("{SESSION} {own}"));
-        config.options(options).application_name("user-service").connect_timeout(WAIT);
+        config.options(options).application_name(name).connect_timeout(WAIT);
         let tls = tls()?;
         let manager = Manager::from_config(
             config.clone(),

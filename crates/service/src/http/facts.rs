@@ -4,8 +4,10 @@ use super::client_ip::{Peer, TrustedProxies};
 use crate::rate_limits::{Class, Decision};
 use crate::telemetry::traceparent::TraceParent;
 use axum::http::{HeaderMap, HeaderValue};
+use parking_lot::Mutex;
 use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
+use tokio::sync::OwnedSemaphorePermit;
 
 /// The longest request id that is taken from a caller.
 const REQUEST_ID_MAX: usize = 128;
@@ -26,6 +28,8 @@ pub struct RequestFacts {
     pub class: Class,
     /// What the limits of rates said, once they were asked.
     pub rate: OnceLock<Decision>,
+    /// The request that it is made for, where it is made within the service.
+    pub within: Option<Within>,
 }
 
 /// Says that a request is made within the service, for another one that is under way.
@@ -35,6 +39,8 @@ pub struct Within {
     pub outer: Arc<RequestFacts>,
     /// The span beneath which its own belongs.
     pub parent: Option<TraceParent>,
+    /// The room that the other's body takes, for the one of the two that needs it longer.
+    pub room: Arc<Mutex<Option<OwnedSemaphorePermit>>>,
 }
 
 impl RequestFacts {
@@ -49,6 +55,7 @@ impl RequestFacts {
             client_ip: within.outer.client_ip,
             class,
             rate: OnceLock::new(),
+            within: Some(within.clone()),
         })
     }
 
@@ -64,6 +71,7 @@ impl RequestFacts {
             principal: OnceLock::new(),
             class,
             rate: OnceLock::new(),
+            within: None,
             client_ip: peer.map(|peer| trusted.client(peer, headers)),
         })
     }

@@ -5,7 +5,7 @@
 //! and the rule.
 
 use crate::app::App;
-use crate::http::{ApiError, Invalid};
+use crate::http::{ApiError, Invalid, RequestFacts};
 use crate::writer::{IdempotencyKey, Ticket};
 use aws_lc_rs::digest::{Context, SHA256};
 use axum::body::{Body, HttpBody as _};
@@ -147,7 +147,12 @@ async fn collect(
         }
         return Err(too_large(limit));
     }
-    let room = take_room(app, announced.unwrap_or(limit)).await?;
+    let within = parts.extensions.get::<Arc<RequestFacts>>().and_then(|facts| facts.within.as_ref());
+    let room = match within {
+        // The body is a part of the other's. To wait for more room with that one's in hand would be to wait for each other.
+        Some(within) => within.room.lock().take(),
+        None => take_room(app, announced.unwrap_or(limit)).await?,
+    };
     let body = read_body(body, limit).await?;
     Ok((parts, body, room))
 }

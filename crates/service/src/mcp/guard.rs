@@ -8,7 +8,7 @@ use crate::config::{Config, CorsOrigins};
 use crate::http::ApiError;
 use axum::http::header::{HOST, ORIGIN};
 use axum::http::uri::Authority;
-use axum::http::{HeaderMap, Uri};
+use axum::http::{HeaderMap, HeaderValue, Uri};
 use std::fmt;
 
 /// The most entries of `MCP_ALLOWED_HOSTS`.
@@ -72,10 +72,12 @@ impl fmt::Display for AllowedHosts {
 /// # Errors
 /// 403 that names the setting.
 pub fn check(config: &Config, uri: &Uri, headers: &HeaderMap) -> Result<(), ApiError> {
-    let given = headers.get(HOST).and_then(|host| host.to_str().ok()?.parse::<Authority>().ok());
-    // HTTP/2 has the host in the address.
-    let host = if headers.contains_key(HOST) { given } else { uri.authority().cloned() };
-    if !host.is_some_and(|host| allowed(config, &host)) {
+    let read = |host: &HeaderValue| host.to_str().ok()?.parse::<Authority>().ok();
+    // HTTP/2 has the host in the address; whatever is named must be ours.
+    let mut hosts =
+        headers.get_all(HOST).iter().map(read).chain(uri.authority().cloned().map(Some)).peekable();
+    let named = hosts.peek().is_some();
+    if !named || !hosts.all(|host| host.is_some_and(|host| allowed(config, &host))) {
         return Err(ApiError::forbidden("This host is not one of ours; MCP_ALLOWED_HOSTS names them"));
     }
     let mut origins = headers.get_all(ORIGIN).iter();
@@ -156,6 +158,11 @@ mod tests {
         }
         assert!(check(&desk, &Uri::from_static("/mcp"), &HeaderMap::new()).is_err());
         assert!(check(&desk, &Uri::from_static("http://localhost:8100/mcp"), &HeaderMap::new()).is_ok());
+        let mut twice = HeaderMap::new();
+        twice.append(HOST, HeaderValue::from_static("localhost"));
+        assert!(check(&desk, &Uri::from_static("http://evil.example/mcp"), &twice).is_err());
+        twice.append(HOST, HeaderValue::from_static("evil.example"));
+        assert!(check(&desk, &Uri::from_static("/mcp"), &twice).is_err());
     }
 
     #[test]

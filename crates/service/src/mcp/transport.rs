@@ -18,6 +18,7 @@ use axum::http::header::{ACCEPT, ALLOW, AUTHORIZATION, CONTENT_LENGTH, CONTENT_T
 use axum::http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
+use parking_lot::Mutex;
 use rmcp::transport::streamable_http_server::session::never::NeverSessionManager;
 use rmcp::transport::{StreamableHttpServerConfig, StreamableHttpService};
 use serde::Deserialize;
@@ -91,8 +92,6 @@ impl Transport {
         let mut parts = parts;
         let RawBody { body, room, .. } =
             RawBody::from_request(Request::from_parts(parts.clone(), body), app).await?;
-        // What a tool's own request takes is counted there.
-        drop(room);
         let message = match read(&body) {
             Ok(message) => message,
             Err(refused) => {
@@ -110,6 +109,7 @@ impl Transport {
             within: Within {
                 outer: caller.shared_facts(),
                 parent: traces::current().or_else(|| caller.facts().parent.clone()),
+                room: Arc::new(Mutex::new(room)),
             },
             arguments: arguments(&message),
             caller: caller.clone(),
@@ -164,11 +164,11 @@ fn read(body: &Bytes) -> Result<Message<'_>, Response> {
         }
     };
     let id = message.id.and_then(|id| serde_json::from_str::<Value>(id.get()).ok());
-    if message.jsonrpc.map(RawValue::get) != Some("\"2.0\"") {
-        return Err(refused(INVALID_REQUEST, "jsonrpc: must be \"2.0\"", id));
-    }
     if id.as_ref().is_some_and(|id| !id.is_string() && !id.is_i64()) {
         return Err(refused(INVALID_REQUEST, "id: must be a text or a whole number of 64 bits", None));
+    }
+    if message.jsonrpc.map(RawValue::get) != Some("\"2.0\"") {
+        return Err(refused(INVALID_REQUEST, "jsonrpc: must be \"2.0\"", id));
     }
     Ok(message)
 }

@@ -9,6 +9,7 @@ pub fn describe() {
     describe_engines();
     describe_neighbours();
     describe_tokens();
+    describe_webhooks();
 }
 
 fn describe_requests() {
@@ -137,4 +138,16 @@ fn describe_tokens() {
         "token_verifications_total",
         "Tokens judged: verified, remembered from before, or refused by the named rule."
     );
+}
+
+fn describe_webhooks() {
+    describe_counter!("webhook_attempts_total", "Attempts to tell an endpoint of an event, by outcome.");
+    describe_histogram!("webhook_attempt_duration_seconds", Unit::Seconds, "Time of such an attempt.");
+    describe_gauge!(
+        "webhook_lag_seconds",
+        Unit::Seconds,
+        "How long the oldest event has waited for its first attempt, at endpoints that work and at those that fail."
+    );
+    describe_gauge!("webhook_pending_deliveries", "Deliveries of this process that are to be tried again.");
+    describe_gauge!("webhook_endpoints", "Endpoints that work, fail, or are disabled.");
 }

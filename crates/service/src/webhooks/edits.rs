@@ -88,10 +88,14 @@ fn subscription(endpoint_id: &str, kind: EventType) -> Statement {
     Statement::any(sql, vec![kind.as_str().into(), endpoint_id.into()])
 }
 
-/// Adds kinds that endpoints ask for by a name which did not stand for them before.
+/// Adds kinds that endpoints ask for by a name which did not stand for them before: endpoint, its list as it was read, kind.
 #[must_use]
-pub fn spell_out(missing: &[(String, EventType)]) -> Edit {
-    let statements = missing.iter().map(|(endpoint_id, kind)| subscription(endpoint_id, *kind));
+pub fn spell_out(missing: &[(String, String, EventType)]) -> Edit {
+    let sql = "INSERT INTO webhook_subscriptions (event_type, endpoint) SELECT CAST($1 AS TEXT), id FROM webhook_endpoints \
+        WHERE endpoint_id = $2 AND event_types = $3 ON CONFLICT DO NOTHING";
+    let statements = missing.iter().map(|(endpoint_id, names, kind)| {
+        Statement::any(sql, vec![kind.as_str().into(), endpoint_id.as_str().into(), names.as_str().into()])
+    });
     Edit::new(NOBODY, statements.collect())
 }
 

@@ -5,13 +5,15 @@
 //! edit brings its own along ([`crate::writer::Edit::telling`]). Only what some endpoint asks for is kept.
 //!
 //! Reading order: [`event`] (what can happen), [`bodies`] (what events say), [`of_ledger`] (what the ledger says of it),
-//! [`types`] and [`examples`] (what others may know of all that), [`outbox`] (how it is kept); [`address`] (where a delivery may go).
+//! [`types`] and [`examples`] (what others may know of all that), [`outbox`] (how it is kept); [`api`] and [`deliveries_api`]
+//! (endpoints, and what became of telling them); [`address`] (where a delivery may go), [`delivery`] (telling).
 
 pub mod address;
 pub mod api;
 pub mod bodies;
 pub mod deliveries;
 pub mod deliveries_api;
+pub mod delivery;
 pub mod edits;
 pub mod event;
 pub mod examples;

@@ -1,7 +1,6 @@
 //! What others can be told of, as the service itself says.
 
 use serde_json::{Value, json};
-use testkit::TestApp;
 use testkit::both_engines;
 use testkit::schema::faults;
 use user_service::webhooks::EventType;

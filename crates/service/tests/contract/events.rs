@@ -81,7 +81,6 @@ macro_rules! tells {
         outcome
     }};
 }
-pub(crate) use tells;
 
 async fn put(actor: &Actor, path: &str, body: Value) {
     let _ = actor.request(reqwest::Method::PUT, path).json(&body).send().await.ok();

@@ -10,6 +10,7 @@ mod charges;
 mod contents;
 mod corrections;
 mod credits;
+mod deliveries;
 mod directory;
 mod document;
 mod erase;

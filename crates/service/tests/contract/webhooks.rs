@@ -174,9 +174,9 @@ both_engines! {
         let newest = newest(&app).await;
         assert!(newest > 0 && position().await == newest, "{newest}");
         // Once more changes nothing.
-        run(&app, "UPDATE webhook_endpoints SET leased_by = 'somebody'").await;
+        hold(&app).await;
         let _ = app.backend.post(&format!("{path}/enable"), json!({})).await.ok();
-        assert_eq!(numbers(&app, "SELECT COUNT(*) FROM webhook_endpoints WHERE leased_by = 'somebody'").await, [1]);
+        assert_eq!(numbers(&app, "SELECT COUNT(*) FROM webhook_endpoints WHERE leased_by = 'a story'").await, [1]);
         let disabled = app.backend.post(&format!("{path}/disable"), json!({})).await.ok();
         assert_eq!((&disabled["message"], &disabled["data"]["disabled_reason"]), (&json!("Webhook endpoint disabled"), &json!("by_request")));
         // Why it was disabled first is what counts.
@@ -275,13 +275,23 @@ both_engines! {
 /// Gives every event its place, as the numbering does by and by.
 async fn place_all(app: &TestApp) {
     if app.inside().db.engine() == "postgres" {
-        run(app, "UPDATE webhook_events SET position = id WHERE position IS NULL").await;
-        run(
-            app,
+        let statements = [
+            // Whoever numbers meanwhile passes over it.
+            "UPDATE webhook_numbering SET position = position",
+            "UPDATE webhook_events e SET position = (SELECT position FROM webhook_numbering) + new.n FROM (SELECT id, ROW_NUMBER() \
+             OVER (ORDER BY id) AS n FROM webhook_events WHERE position IS NULL) AS new WHERE e.id = new.id",
             "UPDATE webhook_numbering SET position = GREATEST(position, (SELECT MAX(position) FROM webhook_events))",
-        )
-        .await;
+        ];
+        let statements = statements.map(|sql| Statement::any(sql, Vec::new())).to_vec();
+        let edit = Edit::new(kernel::UserRowId(0), statements);
+        app.inside().writer.execute(Command::Edit(edit)).await.expect("places");
     }
+}
+
+/// Enables every endpoint, and holds it, so that nobody sends and what a story says of deliveries stays.
+async fn hold(app: &TestApp) {
+    let sql = "UPDATE webhook_endpoints SET status = 'enabled', leased_by = 'a story', leased_until = 9000000000000000";
+    run(app, sql).await;
 }
 
 /// The place of the newest event.

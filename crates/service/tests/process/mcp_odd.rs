@@ -14,6 +14,9 @@ use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 const LIMIT: Duration = Duration::from_secs(30);
 /// How often a message of many is sent.
 const MANY: usize = 40;
+/// How many large messages are sent at once, and the memory that they may take; without room it would be many times as much.
+const LARGE: usize = 300;
+const GROWN_MAX_KIB: u64 = 250 * 1024;
 
 /// Bodies that are no message, or none that can be answered well.
 fn odd() -> Vec<(&'static str, Vec<u8>)> {
@@ -96,6 +99,30 @@ async fn odd_bodies_are_refused() {
         let told: Value = serde_json::from_str(payload(&answer)).expect("a message");
         assert_eq!((status, &told["id"], &told["result"]), (StatusCode::OK, &id, &json!({})), "{answer}");
     }
+    quiet(&place, service).await;
+}
+
+/// Messages become several times as large while they are read, so as many large ones as there is room for are read at once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn large_messages_wait_for_room() {
+    let place = Place::sqlite();
+    let service = PROGRAM.start(&place, &[("RATE_LIMIT_ENABLED", "false")]).await;
+    let unknown = "00000000-0000-4000-8000-000000000000";
+    let large = json!({"session_id": unknown, "role": "user", "content": "y".repeat(1_000_000)});
+    let body = bytes::Bytes::from(called(&json!(1), "session_append", &large));
+    let http = reqwest::Client::builder().no_proxy().build().expect("a client");
+    let before = service.memory("VmHWM");
+    let sent = (0..LARGE).map(|_| {
+        let request = http.post(service.url("/mcp")).bearer_auth(SERVICE_KEY).body(body.clone());
+        request.header("content-type", "application/json").header("accept", "application/json").send()
+    });
+    for answer in futures_util::future::join_all(sent).await {
+        let status = answer.expect("an answer").status();
+        assert!(matches!(status, StatusCode::OK | StatusCode::SERVICE_UNAVAILABLE), "{status}");
+    }
+    let grown = service.memory("VmHWM") - before;
+    eprintln!("{LARGE} large messages took {grown} KiB");
+    assert!(grown < GROWN_MAX_KIB, "{grown} KiB");
     quiet(&place, service).await;
 }
 
