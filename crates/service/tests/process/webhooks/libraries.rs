@@ -55,15 +55,15 @@ async fn both_libraries_verify_every_delivery(place: Place) {
     };
     assert_eq!(told(&python), told(&javascript));
 
-    assert_eq!(python.refused(), Vec::<String>::new());
-    assert!(javascript.refused().iter().all(|line| line.contains("/other")), "{:?}", javascript.refused());
-    assert!(!javascript.refused().is_empty(), "another secret verifies nothing");
     let told = attempted(to, &other).await;
     assert_eq!(
         (&told["status"], &told["attempts"][0]["status_code"]),
         (&json!("pending"), &json!(401)),
         "{told}"
     );
+    assert_eq!(python.refused(), Vec::<String>::new());
+    assert!(javascript.refused().iter().all(|line| line.contains("/other")), "{:?}", javascript.refused());
+    assert!(!javascript.refused().is_empty(), "another secret verifies nothing");
     assert_eq!(service.stop().await.code, Some(0));
 }
 
