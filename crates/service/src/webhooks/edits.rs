@@ -170,8 +170,9 @@ pub fn rotate(endpoint_id: &str, next: &SigningKey, overlap_ends_at: Timestamp, 
     let at = |instant: Timestamp| vec![endpoint_id.into(), instant.micros().into()];
     let statements = vec![
         turn(endpoint_id, now),
-        Statement::any(forget, at(now)),
         Statement::any(end, at(overlap_ends_at)),
+        // After those that end now: without an overlap there is room for the next one, however many signed.
+        Statement::any(forget, at(now)),
         secret(endpoint_id, next, now),
     ];
     Edit::new(NOBODY, statements)

@@ -130,9 +130,9 @@ both_engines! {
         assert!(refused["message"].as_str().is_some_and(|text| text.starts_with("5 secrets")), "{refused}");
         app.backend.post(&format!("{path}/rotate-secret"), json!({"overlap_seconds": 604_801})).await
             .refuses_field(&["body", "overlap_seconds"], "at most 604800");
-        app.advance(Duration::from_secs(86_400));
+        // Who must get rid of a secret can, however many sign.
         let last = app.backend.post(&format!("{path}/rotate-secret"), json!({"overlap_seconds": 0})).await.data();
-        assert_eq!(last["overlap_ends_at"], Value::Null);
+        assert_eq!((&last["overlap_ends_at"], live().await), (&Value::Null, 1));
     }
 
     async fn a_secret_may_be_brought_along_and_a_key_pair_never_leaves(app: TestApp) {

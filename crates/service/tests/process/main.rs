@@ -58,6 +58,7 @@ mod suspend;
 mod tamper;
 mod traces;
 mod watch;
+mod webhooks;
 
 /// Fails with what `verify-ledger` found, if it found anything.
 async fn verify_ledger(place: &Place) {
