@@ -93,10 +93,14 @@ fn subscription(endpoint_id: &str, kind: EventType) -> Statement {
     Statement::any(sql, vec![kind.as_str().into(), endpoint_id.into()])
 }
 
-/// Adds kinds that endpoints ask for by a name which did not stand for them before.
+/// Adds kinds that endpoints ask for by a name which did not stand for them before: endpoint, its list as it was read, kind.
 #[must_use]
-pub fn spell_out(missing: &[(String, EventType)]) -> Edit {
-    let statements = missing.iter().map(|(endpoint_id, kind)| subscription(endpoint_id, *kind));
+pub fn spell_out(missing: &[(String, String, EventType)]) -> Edit {
+    let sql = "INSERT INTO webhook_subscriptions (event_type, endpoint) SELECT CAST($1 AS TEXT), id FROM webhook_endpoints \
+        WHERE endpoint_id = $2 AND event_types = $3 ON CONFLICT DO NOTHING";
+    let statements = missing.iter().map(|(endpoint_id, names, kind)| {
+        Statement::any(sql, vec![kind.as_str().into(), endpoint_id.as_str().into(), names.as_str().into()])
+    });
     Edit::new(NOBODY, statements.collect())
 }
 
@@ -195,8 +199,9 @@ pub fn rotate(endpoint_id: &str, next: &SigningKey, overlap_ends_at: Timestamp, 
     let at = |instant: Timestamp| vec![endpoint_id.into(), instant.micros().into()];
     let statements = vec![
         turn(endpoint_id, now),
-        Statement::any(forget, at(now)),
         Statement::any(end, at(overlap_ends_at)),
+        // After those that end now: without an overlap there is room for the next one, however many signed.
+        Statement::any(forget, at(now)),
         secret(endpoint_id, next, now),
     ];
     Edit::new(NOBODY, statements)

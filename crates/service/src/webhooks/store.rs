@@ -1,7 +1,7 @@
 //! Reading endpoints.
 
 use super::model::Endpoint;
-use super::{EventType, edits, wanted};
+use super::{edits, wanted};
 use crate::app::App;
 use crate::db::{Db, DbError, FromRow, Row, Rows};
 use crate::writer::{Command, WriteError};
@@ -44,19 +44,13 @@ pub async fn list(
 /// What an endpoint asks for, beside one kind of which it is written down; a row without a kind where none is.
 struct Asked {
     endpoint_id: String,
-    names: Vec<String>,
+    names: String,
     kind: Option<String>,
 }
 
 impl FromRow for Asked {
     fn from_row(row: &Row<'_>) -> Result<Self, DbError> {
-        let names = serde_json::from_str(&row.text(1)?);
-        Ok(Self {
-            endpoint_id: row.text(0)?,
-            names: names
-                .map_err(|error| DbError::Internal(format!("webhook_endpoints.event_types: {error}")))?,
-            kind: row.optional_text(2)?,
-        })
+        Ok(Self { endpoint_id: row.text(0)?, names: row.text(1)?, kind: row.optional_text(2)? })
     }
 }
 
@@ -70,18 +64,19 @@ pub async fn spell_out(app: &App) -> Result<(), WriteError> {
     let asked: Vec<Asked> = app.db.query(sql, vec![]).await?;
     let known: HashSet<(&str, &str)> =
         asked.iter().filter_map(|row| Some((row.endpoint_id.as_str(), row.kind.as_deref()?))).collect();
-    let mut missing: Vec<(String, EventType)> = asked
-        .iter()
-        .flat_map(|row| {
-            wanted::spelled_out(&row.names).into_iter().map(|kind| (row.endpoint_id.clone(), kind))
-        })
-        .filter(|(endpoint_id, kind)| !known.contains(&(endpoint_id.as_str(), kind.as_str())))
-        .collect();
+    let mut missing = Vec::new();
+    for Asked { endpoint_id, names, .. } in &asked {
+        let list: Vec<String> = serde_json::from_str(names)
+            .map_err(|error| WriteError::Internal(format!("webhook_endpoints.event_types: {error}")))?;
+        let kinds = wanted::spelled_out(&list);
+        let kinds = kinds.into_iter().filter(|kind| !known.contains(&(endpoint_id.as_str(), kind.as_str())));
+        missing.extend(kinds.map(|kind| (endpoint_id.clone(), names.clone(), kind)));
+    }
     missing.sort_unstable();
     missing.dedup();
     if missing.is_empty() {
         return Ok(());
     }
-    app.outbox.want(missing.iter().map(|(_, kind)| *kind));
+    app.outbox.want(missing.iter().map(|(_, _, kind)| *kind));
     app.writer.execute(Command::Edit(edits::spell_out(&missing))).await.map(|_| ())
 }

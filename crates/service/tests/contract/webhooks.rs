@@ -130,9 +130,9 @@ both_engines! {
         assert!(refused["message"].as_str().is_some_and(|text| text.starts_with("5 secrets")), "{refused}");
         app.backend.post(&format!("{path}/rotate-secret"), json!({"overlap_seconds": 604_801})).await
             .refuses_field(&["body", "overlap_seconds"], "at most 604800");
-        app.advance(Duration::from_secs(86_400));
+        // Who must get rid of a secret can, however many sign.
         let last = app.backend.post(&format!("{path}/rotate-secret"), json!({"overlap_seconds": 0})).await.data();
-        assert_eq!(last["overlap_ends_at"], Value::Null);
+        assert_eq!((&last["overlap_ends_at"], live().await), (&Value::Null, 1));
     }
 
     async fn a_secret_may_be_brought_along_and_a_key_pair_never_leaves(app: TestApp) {
@@ -174,9 +174,9 @@ both_engines! {
         let newest = newest(&app).await;
         assert!(newest > 0 && position().await == newest, "{newest}");
         // Once more changes nothing.
-        run(&app, "UPDATE webhook_endpoints SET leased_by = 'somebody'").await;
+        hold(&app).await;
         let _ = app.backend.post(&format!("{path}/enable"), json!({})).await.ok();
-        assert_eq!(numbers(&app, "SELECT COUNT(*) FROM webhook_endpoints WHERE leased_by = 'somebody'").await, [1]);
+        assert_eq!(numbers(&app, "SELECT COUNT(*) FROM webhook_endpoints WHERE leased_by = 'a story'").await, [1]);
         let disabled = app.backend.post(&format!("{path}/disable"), json!({})).await.ok();
         assert_eq!((&disabled["message"], &disabled["data"]["disabled_reason"]), (&json!("Webhook endpoint disabled"), &json!("by_request")));
         // Why it was disabled first is what counts.
@@ -308,13 +308,23 @@ both_engines! {
 /// Gives every event its place, as the numbering does by and by.
 async fn place_all(app: &TestApp) {
     if app.inside().db.engine() == "postgres" {
-        run(app, "UPDATE webhook_events SET position = id WHERE position IS NULL").await;
-        run(
-            app,
+        let statements = [
+            // Whoever numbers meanwhile passes over it.
+            "UPDATE webhook_numbering SET position = position",
+            "UPDATE webhook_events e SET position = (SELECT position FROM webhook_numbering) + new.n FROM (SELECT id, ROW_NUMBER() \
+             OVER (ORDER BY id) AS n FROM webhook_events WHERE position IS NULL) AS new WHERE e.id = new.id",
             "UPDATE webhook_numbering SET position = GREATEST(position, (SELECT MAX(position) FROM webhook_events))",
-        )
-        .await;
+        ];
+        let statements = statements.map(|sql| Statement::any(sql, Vec::new())).to_vec();
+        let edit = Edit::new(kernel::UserRowId(0), statements);
+        app.inside().writer.execute(Command::Edit(edit)).await.expect("places");
     }
+}
+
+/// Enables every endpoint, and holds it, so that nobody sends and what a story says of deliveries stays.
+async fn hold(app: &TestApp) {
+    let sql = "UPDATE webhook_endpoints SET status = 'enabled', leased_by = 'a story', leased_until = 9000000000000000";
+    run(app, sql).await;
 }
 
 /// The place of the newest event.

@@ -1,6 +1,6 @@
 //! The log of deliveries, tests of endpoints, and what is sent again.
 
-use super::{numbers, place_all, register, run};
+use super::{hold, numbers, place_all, register, run};
 use crate::support::{NOW, column, envelope};
 use serde_json::{Value, json};
 use testkit::{TestApp, both_engines};
@@ -79,7 +79,7 @@ both_engines! {
 
     async fn an_event_is_sent_again_once_for_each_key(app: TestApp) {
         let (path, events) = with_deliveries(&app).await;
-        let _ = app.backend.post(&format!("{path}/enable"), json!({})).await.ok();
+        hold(&app).await;
         let place = format!("{path}/deliveries/evt_{}/resend", events[0]);
         let again = app.backend.post_once("k", &place, json!({})).await;
         assert_eq!((&again.data()["status"], &again.ok()["message"]), (&json!("pending"), &json!("The event is sent again")));
@@ -94,7 +94,8 @@ both_engines! {
     }
 
     async fn a_test_goes_to_its_endpoint_alone(app: TestApp) {
-        let path = register(&app, json!({"event_types": ["credit.granted"]})).await;
+        let path = register(&app, json!({"event_types": ["credit.granted"], "enabled": false})).await;
+        hold(&app).await;
         let other = register(&app, json!({"event_types": ["*"], "enabled": false})).await;
         let sent = app.backend.post(&format!("{path}/test"), json!({"event_type": "credit.consumed"})).await.ok();
         let id = sent["data"]["event_id"].as_str().expect("an id");
@@ -102,6 +103,7 @@ both_engines! {
         let delivery = app.backend.get(&format!("{path}/deliveries/{id}")).await.data();
         assert_eq!((&delivery["status"], &delivery["user_id"], &delivery["payload"]["type"], &delivery["payload"]["data"]["test"]),
             (&json!("pending"), &Value::Null, &json!("credit.consumed"), &json!(true)));
+        assert!(delivery["payload"]["amount"].is_number(), "{delivery}");
         assert_eq!(app.backend.get(&format!("{other}/deliveries")).await.data(), json!([]));
         assert_eq!(numbers(&app, "SELECT COUNT(*) FROM webhook_events WHERE endpoint IS NULL").await, [0]);
         // Each is another event; the same key is the same.
@@ -116,7 +118,7 @@ both_engines! {
 
     async fn what_was_missed_is_recovered(app: TestApp) {
         let (path, events) = with_deliveries(&app).await;
-        let _ = app.backend.post(&format!("{path}/enable"), json!({})).await.ok();
+        hold(&app).await;
         run(&app, "UPDATE webhook_endpoints SET position = 1000000, user_ids = '[\"auth0|bob\",\"auth0|alice\"]'").await;
         let recover = async |body: Value| app.backend.post(&format!("{path}/recover"), body).await;
         // Nothing of another time.
@@ -153,17 +155,18 @@ both_engines! {
     }
 
     async fn only_so_much_is_recovered_at_once(app: TestApp) {
-        let path = register(&app, json!({"event_types": ["credit.consumed"]})).await;
-        let place = if app.inside().db.engine() == "postgres" {
-            run(&app, "INSERT INTO webhook_events (position, event_type, body, created_at) SELECT i, 'credit.consumed', '{}', 1750000000000000 + i \
-                FROM generate_series(1, 10003) AS i").await;
-            "UPDATE webhook_endpoints SET position = 10003"
+        let path = register(&app, json!({"event_types": ["credit.consumed"], "enabled": false})).await;
+        let sql = if app.inside().db.engine() == "postgres" {
+            "INSERT INTO webhook_events (event_type, body, created_at) SELECT 'credit.consumed', '{}', 1750000000000000 + i \
+             FROM generate_series(1, 10003) AS i"
         } else {
-            run(&app, "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 10003) INSERT INTO webhook_events \
-                (event_type, body, created_at) SELECT 'credit.consumed', '{}', 1750000000000000 + i FROM n").await;
-            "UPDATE webhook_endpoints SET position = 10003"
+            "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 10003) INSERT INTO webhook_events \
+             (event_type, body, created_at) SELECT 'credit.consumed', '{}', 1750000000000000 + i FROM n"
         };
-        run(&app, place).await;
+        run(&app, sql).await;
+        place_all(&app).await;
+        run(&app, "UPDATE webhook_endpoints SET position = 1000000").await;
+        hold(&app).await;
         let recover = async |since: &str| app.backend.post(&format!("{path}/recover"), json!({"since": since})).await.data();
         let first = recover("2025-06-01").await;
         assert_eq!((&first["recovered"], &first["has_more"]), (&json!(10_000), &json!(true)));
