@@ -1,12 +1,12 @@
 //! Routes of deliveries: what became of telling an endpoint, and telling it again.
 
-use super::EventType;
 use super::api::{EndpointPath, find};
 use super::deliveries::{
     self, Filter, LOOKED_AT_MAX, LOOKED_AT_ONCE, Missed, PUT_BACK_AT_ONCE, RECOVERED_MAX,
 };
 use super::model::{Attempt, Delivery, DeliveryStatus, Endpoint};
 use super::payload::{event_id, event_row};
+use super::{EventType, examples};
 use crate::app::App;
 use crate::audit;
 use crate::auth::grants::{WebhookReader, WebhookWriter};
@@ -286,9 +286,14 @@ pub async fn test_webhook_endpoint(
     keep(&app, ticket, to_bytes(&Envelope::new("The test event is sent", now, view))).await
 }
 
-/// The body of a test of a type.
-fn test_body(_kind: EventType) -> String {
-    serde_json::json!({"data": {"test": true}}).to_string()
+/// The body of a test of a type: its example, which says of itself that it is a test.
+fn test_body(kind: EventType) -> String {
+    let mut body = serde_json::Value::Object(examples::body(kind));
+    if !body["data"].is_object() {
+        body["data"] = serde_json::json!({});
+    }
+    body["data"]["test"] = true.into();
+    body.to_string()
 }
 
 words! {

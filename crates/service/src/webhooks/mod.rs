@@ -5,8 +5,9 @@
 //! edit brings its own along ([`crate::writer::Edit::telling`]). Only what some endpoint asks for is kept.
 //!
 //! Reading order: [`event`] (what can happen), [`bodies`] (what events say), [`of_ledger`] (what the ledger says of it),
-//! [`types`] and [`examples`] (what others may know of all that), [`outbox`] (how it is kept); [`api`] and [`deliveries_api`]
-//! (endpoints, and what became of telling them); [`address`] (where a delivery may go), [`delivery`] (telling).
+//! [`types`] and [`examples`] (what others may know of all that), [`outbox`] (how it is kept); [`model`] (endpoints and deliveries),
+//! [`payload`] (an event as it is sent), [`secret`] (what signs it), [`wanted`], [`url`], [`address`] and [`headers`] (what an endpoint
+//! may ask for) for [`request`], [`edits`] and [`store`] for [`api`]; [`deliveries`] for [`deliveries_api`]; [`delivery`] (telling).
 
 pub mod address;
 pub mod api;
@@ -29,5 +30,5 @@ pub mod types;
 pub mod url;
 pub mod wanted;
 
-pub use event::{Event, EventType};
+pub use event::{Event, EventType, Kinds};
 pub use outbox::Outbox;

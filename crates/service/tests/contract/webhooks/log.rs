@@ -103,6 +103,7 @@ both_engines! {
         let delivery = app.backend.get(&format!("{path}/deliveries/{id}")).await.data();
         assert_eq!((&delivery["status"], &delivery["user_id"], &delivery["payload"]["type"], &delivery["payload"]["data"]["test"]),
             (&json!("pending"), &Value::Null, &json!("credit.consumed"), &json!(true)));
+        assert!(delivery["payload"]["amount"].is_number(), "{delivery}");
         assert_eq!(app.backend.get(&format!("{other}/deliveries")).await.data(), json!([]));
         assert_eq!(numbers(&app, "SELECT COUNT(*) FROM webhook_events WHERE endpoint IS NULL").await, [0]);
         // Each is another event; the same key is the same.
