@@ -42,7 +42,7 @@ pub struct Begin<'a> {
 /// [`WriteError`].
 pub async fn end_now(app: &App, user: UserRowId, at: Timestamp) -> Result<(), WriteError> {
     match store::live(&app.db, user).await? {
-        Some(of) => unless_done(app.writer.execute(Command::Edit(edits::cancel(&of, at))).await).map(drop),
+        Some(of) => unless_done(app.writer.execute(Command::Edit(edits::cancel(&of, at))).await),
         None => Ok(()),
     }
 }
