@@ -81,6 +81,43 @@ pub enum BootError {
     Auth(#[from] crate::auth::AuthConfigError),
 }
 
+/// What a process does beside answering.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// It does what is done by and by, brings the schema up to date and publishes what the settings say.
+    Whole,
+    /// Only answers, beside processes that do the rest.
+    Beside,
+}
+
+/// What is done by and by.
+struct Workers {
+    jobs: tokio::task::JoinHandle<()>,
+    inbox: tokio::task::JoinHandle<()>,
+    top_ups: tokio::task::JoinHandle<()>,
+    sending: delivery::Sending,
+}
+
+impl Workers {
+    fn start(app: &Arc<App>) -> Result<Self, BootError> {
+        Ok(Self {
+            sending: delivery::start(app).map_err(BootError::Webhooks)?,
+            jobs: tokio::spawn(jobs::run(Arc::clone(app))),
+            inbox: tokio::spawn(stripe::inbox::run(Arc::clone(app))),
+            top_ups: tokio::spawn(top_up::run(Arc::clone(app))),
+        })
+    }
+
+    async fn stop(self) {
+        for worker in [self.jobs, self.inbox, self.top_ups] {
+            worker.abort();
+            let _ = worker.await;
+        }
+        // What it finishes goes through the writer, which is still there.
+        self.sending.stop().await;
+    }
+}
+
 /// A service that is ready to serve.
 pub struct Service {
     /// What every request can reach.
@@ -88,13 +125,10 @@ pub struct Service {
     /// Every route.
     pub router: Router,
     finished: Finished,
-    jobs: tokio::task::JoinHandle<()>,
-    inbox: tokio::task::JoinHandle<()>,
-    top_ups: tokio::task::JoinHandle<()>,
+    workers: Option<Workers>,
     listening: Option<tokio::task::JoinHandle<()>>,
     following: tokio::task::JoinHandle<()>,
     identities: tokio::task::JoinHandle<()>,
-    sending: delivery::Sending,
     _claim: Option<File>,
 }
 
@@ -132,7 +166,28 @@ pub async fn open(config: &Config) -> Result<(Db, Option<File>), BootError> {
 /// # Errors
 /// [`BootError`].
 pub async fn build(config: Config, clock: Clock, metrics: Option<Metrics>) -> Result<Service, BootError> {
-    let (db, claim) = open(&config).await?;
+    build_as(Role::Whole, config, clock, metrics).await
+}
+
+/// Builds the service for a role.
+///
+/// # Errors
+/// [`BootError`]; for [`Role::Beside`] also where the schema is not the one of this version.
+pub async fn build_as(
+    role: Role,
+    config: Config,
+    clock: Clock,
+    metrics: Option<Metrics>,
+) -> Result<Service, BootError> {
+    let (db, claim) = match role {
+        Role::Whole => open(&config).await?,
+        Role::Beside => (Db::open(&location(&config)).await?, None),
+    };
+    if role == Role::Beside && !migrate::is_current(&db).await? {
+        let why =
+            "the schema is not the one of this version; start the service, or run `user-service migrate`";
+        return Err(DbError::Unavailable(why.to_owned()).into());
+    }
     let memory = Arc::new(Accounts::default());
     let live = Live::over(&db);
     let outbox = Outbox::over(&db).await?;
@@ -141,7 +196,9 @@ pub async fn build(config: Config, clock: Clock, metrics: Option<Metrics>) -> Re
     let prices = Prices::open(&db, &writer, clock.now()).await?;
     let following = prices.follow();
     let versions = plans::store::versions(&config.catalogue);
-    plans::store::publish(&writer, &config.catalogue, clock.now()).await?;
+    if role == Role::Whole {
+        plans::store::publish(&writer, &config.catalogue, clock.now()).await?;
+    }
     let traces =
         Traces::start(&config, &clock).map_err(|error| BootError::Traces(error.to_string()))?.map(Arc::new);
     let keys = Keys::new(db.clone(), writer.clone(), clock.clone());
@@ -176,28 +233,15 @@ pub async fn build(config: Config, clock: Clock, metrics: Option<Metrics>) -> Re
         clock,
         db,
     });
-    webhooks::store::spell_out(&app).await.map_err(|error| DbError::Unavailable(error.to_string()))?;
+    if role == Role::Whole {
+        webhooks::store::spell_out(&app).await.map_err(|error| DbError::Unavailable(error.to_string()))?;
+    }
     measure::begin(if app.stripe.is_some() { stripe::apply::HANDLED } else { &[] });
-    let jobs = tokio::spawn(jobs::run(Arc::clone(&app)));
-    let inbox = tokio::spawn(stripe::inbox::run(Arc::clone(&app)));
-    let top_ups = tokio::spawn(top_up::run(Arc::clone(&app)));
     let identities = tokio::spawn(identities::follow(Arc::clone(&app)));
     let listening = listen::start(&app.db, &app.live);
-    let sending = delivery::start(&app).map_err(BootError::Webhooks)?;
+    let workers = if role == Role::Whole { Some(Workers::start(&app)?) } else { None };
     let router = router::router(Arc::clone(&app), routes, &document);
-    Ok(Service {
-        app,
-        router,
-        finished,
-        jobs,
-        inbox,
-        top_ups,
-        listening,
-        following,
-        identities,
-        sending,
-        _claim: claim,
-    })
+    Ok(Service { app, router, finished, workers, listening, following, identities, _claim: claim })
 }
 
 /// What the writer decides by.
@@ -285,32 +329,15 @@ impl Service {
 
     /// Ends what runs beside the requests, and writes what was taken; whoever asks must have stopped.
     pub async fn finish(self) {
-        let Self {
-            app,
-            router,
-            finished,
-            jobs,
-            inbox,
-            top_ups,
-            listening,
-            following,
-            identities,
-            sending,
-            _claim,
-        } = self;
+        let Self { app, router, finished, workers, listening, following, identities, _claim } = self;
         drop(router);
         let grace = app.config.shutdown_grace;
-        jobs.abort();
-        inbox.abort();
-        top_ups.abort();
         following.abort();
         identities.abort();
         let _ = identities.await;
-        let _ = jobs.await;
-        let _ = inbox.await;
-        let _ = top_ups.await;
-        // What it finishes goes through the writer, which is still there.
-        sending.stop().await;
+        if let Some(workers) = workers {
+            workers.stop().await;
+        }
         let traces = app.traces.clone();
         // The queue closes with the last handle on it; then the writer answers what it has and ends.
         drop(app);

@@ -1,6 +1,6 @@
 //! Migrations: the same numbers for both engines, run at the start, each once.
 
-use super::{Db, DbError};
+use super::{Db, DbError, FromRow, Row};
 use refinery::{Migration, Runner};
 
 /// Serialises replicas that start at the same time; any number that nobody else uses.
@@ -41,6 +41,35 @@ pub async fn migrate(db: &Db) -> Result<usize, DbError> {
             drop(deadpool_postgres::Object::take(connection));
             report.map(|report| report.applied_migrations().len())
         }
+    }
+}
+
+/// Whether the schema is exactly the one of this version; changes nothing.
+///
+/// # Errors
+/// [`DbError`] when a migration cannot be read.
+pub async fn is_current(db: &Db) -> Result<bool, DbError> {
+    let known = match db {
+        Db::Sqlite(_) => &SQLITE,
+        Db::Postgres(_) => &POSTGRES,
+    };
+    let known = known.iter().map(|(name, sql)| {
+        let migration = Migration::unapplied(name, sql).map_err(failed)?;
+        Ok(migration.checksum().to_string())
+    });
+    let known = known.collect::<Result<Vec<String>, DbError>>()?;
+    // Without the table there is no schema at all.
+    let applied: Result<Vec<Applied>, DbError> =
+        db.query("SELECT checksum FROM refinery_schema_history ORDER BY version", vec![]).await;
+    Ok(applied.is_ok_and(|applied| applied.into_iter().map(|Applied(checksum)| checksum).eq(known)))
+}
+
+/// The checksum of a migration that was run.
+struct Applied(String);
+
+impl FromRow for Applied {
+    fn from_row(row: &Row<'_>) -> Result<Self, DbError> {
+        row.text(0).map(Self)
     }
 }
 

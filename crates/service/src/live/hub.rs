@@ -66,7 +66,7 @@ fn topics(changes: &Changes) -> impl Iterator<Item = Topic> {
     let accounts = changes.accounts.keys().map(|user| Topic::User(*user));
     let sessions = changes.moves.keys().map(|session| Topic::Session(*session));
     let users = changes.users.keys().map(|user| Topic::Edits(*user));
-    let edits = changes.edits.iter().map(|edit| Topic::Edits(edit.user));
+    let edits = changes.edits.iter().map(|(_, edit)| Topic::Edits(edit.user));
     accounts.chain(usage).chain(sessions).chain(users).chain(edits)
 }
 

@@ -2,13 +2,13 @@
 
 use super::refusal::Refusal;
 use super::tools::{Place, Tool};
-use super::{Asking, Mcp};
+use super::{Asking, Mcp, PLAIN};
 use crate::http::ApiError;
 use axum::body::{Body, to_bytes};
 use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use axum::http::{HeaderValue, Request};
 use bytes::Bytes;
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use percent_encoding::utf8_percent_encode;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -19,8 +19,8 @@ use tower::ServiceExt as _;
 /// The most bytes of an answer that become a tool's result; a page of messages has at most 4 MiB and a message.
 const ANSWER_MAX_BYTES: usize = 16 * 1024 * 1024;
 
-/// What a path and a query leave as it is.
-const PLAIN: AsciiSet = NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+/// The most bytes of an argument that goes into the address of a request; past `URI_MAX_BYTES` together it is 414.
+const ARGUMENT_MAX_BYTES: usize = 4096;
 
 /// Arguments by name, as they were written.
 pub type Arguments = BTreeMap<String, Box<RawValue>>;
@@ -53,10 +53,14 @@ impl Mcp {
         if !parts.status.is_success() {
             return Err(Refusal::of_answer(parts.status, &parts.headers, &value));
         }
-        let text = if value.get("success").is_some() {
+        let Some(members) = value.as_object_mut() else {
+            let error = ApiError::internal("an answer that is to be a tool's result is no object");
+            return Err(Refusal::of_arguments(&error, request_id));
+        };
+        let text = if members.contains_key("success") {
             String::from_utf8_lossy(&bytes).into_owned()
         } else {
-            value["success"] = true.into();
+            members.insert("success".to_owned(), true.into());
             value.to_string()
         };
         Ok(Done { text, value })
@@ -125,9 +129,11 @@ fn request(asking: &Asking, tool: &Tool, arguments: Arguments) -> Result<Request
         }
         match place {
             Place::User => users.push((name, value)),
-            Place::Path => path = filled(&path, &name, &text(&name, &value)?)?,
+            Place::Path => path = filled(tool, &path, (&name, &name), &text(&name, &value)?)?,
             Place::Query => {
-                query.append_pair(&name, &text(&name, &value)?);
+                let value = text(&name, &value)?;
+                fits(&name, value.len())?;
+                query.append_pair(&name, &value);
                 asked = true;
             }
             Place::Body => {
@@ -139,7 +145,7 @@ fn request(asking: &Asking, tool: &Tool, arguments: Arguments) -> Result<Request
     if tool.row.names_user {
         let user = user(asking, users)?;
         if path.contains("{user_id}") {
-            path = filled(&path, "user_id", &text("auth0_id", &user)?)?;
+            path = filled(tool, &path, ("user_id", "auth0_id"), &text("auth0_id", &user)?)?;
         } else {
             body.insert("auth0_id".to_owned(), user);
         }
@@ -191,12 +197,29 @@ fn user(asking: &Asking, mut named: Vec<(String, Box<RawValue>)>) -> Result<Box<
     own.ok_or_else(|| ApiError::missing(["body", "auth0_id"]))
 }
 
-/// A path with a name replaced by what it stands for.
-fn filled(path: &str, name: &str, value: &str) -> Result<String, ApiError> {
+/// A path with a name replaced by what it stands for, which the caller knows under another name.
+fn filled(tool: &Tool, path: &str, (name, known): (&str, &str), value: &str) -> Result<String, ApiError> {
     if value.is_empty() {
-        return Err(ApiError::invalid(["body", name], "must not be empty"));
+        return Err(ApiError::invalid(["body", known], "must not be empty"));
     }
-    Ok(path.replace(&format!("{{{name}}}"), &utf8_percent_encode(value, &PLAIN).to_string()))
+    // Otherwise the request would be of another operation.
+    if tool.reserved.contains(value) {
+        return Err(ApiError::invalid(
+            ["body", known],
+            format!("must not be {value}, which names something else"),
+        ));
+    }
+    let value = utf8_percent_encode(value, &PLAIN).to_string();
+    fits(known, value.len())?;
+    Ok(path.replace(&format!("{{{name}}}"), &value))
+}
+
+/// Refuses an argument that makes the address of its request too long.
+fn fits(name: &str, bytes: usize) -> Result<(), ApiError> {
+    if bytes <= ARGUMENT_MAX_BYTES {
+        return Ok(());
+    }
+    Err(ApiError::invalid(["body", name], format!("must be at most {ARGUMENT_MAX_BYTES} bytes")))
 }
 
 /// What goes into a path or a query: texts, and numbers and words as they were written.

@@ -1,7 +1,7 @@
 //! The command `mcp`: an agent on this machine speaks over standard input and output.
 
 use super::stdio::{Bridge, Service};
-use crate::boot::{self, BootError};
+use crate::boot::{self, BootError, Role};
 use crate::cli::McpArgs;
 use crate::config::{Config, DatabaseUrl, Environment};
 use kernel::{Clock, Secret};
@@ -19,7 +19,9 @@ pub async fn run(config: Config, asked: &McpArgs, stop: impl Future<Output = ()>
     }
     let of_file = matches!(config.database, DatabaseUrl::Sqlite(_));
     let address = format!("http://localhost:{}", config.port);
-    let service = boot::build(config, Clock::System, None).await;
+    // On PostgreSQL other processes do what is done by and by; a file has this one alone.
+    let role = if of_file { Role::Whole } else { Role::Beside };
+    let service = boot::build_as(role, config, Clock::System, None).await;
     let service = service.map_err(|error| match error {
         BootError::Database(inside) if of_file => BootError::Mcp(format!(
             "DATABASE_URL: {inside}; where a service runs on it, speak through that one: user-service mcp --url {address}"

@@ -48,11 +48,17 @@ impl AllowedHosts {
         (hosts.len() <= HOSTS_MAX).then_some(Self::These(hosts))
     }
 
+    /// Whether `*` or an entry lets a host pass.
     fn allows(&self, authority: &Authority) -> bool {
+        *self == Self::Any || self.names(authority)
+    }
+
+    /// Whether it is one of the machine's own names, or an entry.
+    fn names(&self, authority: &Authority) -> bool {
         let (host, whole) = (authority.host().to_ascii_lowercase(), authority.as_str().to_ascii_lowercase());
         LOOPBACK.contains(&host.as_str())
             || match self {
-                Self::Any => true,
+                Self::Any => false,
                 Self::These(hosts) => hosts.iter().any(|one| *one == host || *one == whole),
             }
     }
@@ -89,23 +95,30 @@ pub fn check(config: &Config, uri: &Uri, headers: &HeaderMap) -> Result<(), ApiE
     }
 }
 
-fn allowed(config: &Config, authority: &Authority) -> bool {
+/// Whether requests may come under a host.
+fn allowed(config: &Config, host: &Authority) -> bool {
+    !host.as_str().contains('@') && (config.mcp_allowed_hosts.allows(host) || is_ours(config, host))
+}
+
+/// Whether a host is known to be ours.
+fn is_ours(config: &Config, authority: &Authority) -> bool {
     let public = config
         .public_url
         .as_ref()
         .and_then(|url| url.parse::<Uri>().ok())
         .and_then(|url| url.into_parts().authority);
     !authority.as_str().contains('@')
-        && (config.mcp_allowed_hosts.allows(authority)
+        && (config.mcp_allowed_hosts.names(authority)
             || public.is_some_and(|public| public.host().eq_ignore_ascii_case(authority.host())))
 }
 
-/// Whether a page of that origin may call. `CORS_ORIGINS=*` opens what needs no proof to every page, but not this.
+/// Whether a page of that origin may call. `CORS_ORIGINS=*` opens what needs no proof to every page, but not this; nor
+/// does `MCP_ALLOWED_HOSTS=*`, which is about the names of this service.
 fn comes_from(config: &Config, origin: &str) -> bool {
     let origin = origin.to_ascii_lowercase();
     let named = matches!(&config.cors_origins, CorsOrigins::These(origins) if origins.contains(&origin));
     let authority = || origin.split_once("://").and_then(|(_, rest)| rest.parse::<Authority>().ok());
-    named || authority().is_some_and(|authority| allowed(config, &authority))
+    named || authority().is_some_and(|authority| is_ours(config, &authority))
 }
 
 #[cfg(test)]
@@ -183,7 +196,14 @@ mod tests {
         }
         assert!(!passes(&open, "other.internal", None));
         assert!(!passes(&open, "users.example.com", Some("https://app.example.com.evil.example")));
-        assert!(passes(&config(&[("MCP_ALLOWED_HOSTS", "*")]), "whatever.example", None));
+        let any = config(&[("MCP_ALLOWED_HOSTS", "*"), ("CORS_ORIGINS", "*")]);
+        assert!(
+            passes(&any, "whatever.example", None)
+                && passes(&any, "whatever.example", Some("http://localhost:3000"))
+        );
+        for origin in ["https://whatever.example", "null"] {
+            assert!(!passes(&any, "whatever.example", Some(origin)), "{origin}");
+        }
         for bad in ["a b", "http://x", "user@host", &"a,".repeat(101)] {
             assert_eq!(AllowedHosts::parse(bad), None, "{bad}");
         }

@@ -10,12 +10,13 @@
 //!
 //! Reading order: [`table`] (the tools), [`schema`], [`tools`] (the two together), [`call`] (from arguments to a request),
 //! [`refusal`] (what an agent hears when it is refused), [`server`] (the protocol's methods), [`resources`], [`prompts`],
-//! [`transport`] (`/mcp`), [`guard`] (who may call from a browser), [`stdio`] and [`command`].
+//! [`message`] (what is read before), [`transport`] (`/mcp`), [`guard`] (who may call from a browser), [`stdio`] and [`command`].
 //! `docs/mcp.md` is for whoever connects an agent; `docs/decisions/0024-mcp.md` says why it is so.
 
 pub mod call;
 pub mod command;
 pub mod guard;
+pub mod message;
 pub mod prompts;
 pub mod refusal;
 pub mod resources;
@@ -31,6 +32,7 @@ use crate::auth::grants::Caller;
 use crate::http::Within;
 use axum::Router;
 use axum::http::HeaderMap;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC};
 use serde_json::value::RawValue;
 use std::sync::Arc;
 use tools::Tools;
@@ -38,6 +40,9 @@ use utoipa::openapi::OpenApi;
 
 /// Where messages are taken over HTTP.
 pub const ROUTE: &str = "/mcp";
+
+/// What the addresses of requests and resources leave as it is.
+const PLAIN: AsciiSet = NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// What every message can reach.
 pub struct Mcp {

@@ -44,6 +44,10 @@ impl Refusal {
     /// That of arguments from which no request can be made.
     #[must_use]
     pub fn of_arguments(error: &ApiError, request_id: &str) -> Self {
+        if error.status.is_server_error() {
+            let inside = error.inside.as_deref().unwrap_or("unknown");
+            tracing::error!(request_id, error_code = error.code, inside, "a tool failed");
+        }
         let mut details = error.details.clone();
         let invalid = error.invalid.iter().map(|one| argument(&json!(one))).collect();
         details.insert("invalid".to_owned(), invalid);

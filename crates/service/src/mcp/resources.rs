@@ -1,15 +1,13 @@
 //! A user's profile and balance as resources: `user://{auth0_id}/profile` and `user://{auth0_id}/balance`.
 
+use super::PLAIN;
 use super::tools::Tools;
 use crate::auth::grants::Caller;
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+use percent_encoding::{percent_decode_str, utf8_percent_encode};
 use rmcp::model::{Resource, ResourceTemplate};
 
 /// What resources are.
 pub const KIND: &str = "application/json";
-
-/// What an address leaves as it is.
-const PLAIN: AsciiSet = NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// A kind of resource: its name, its name for people, what it is, and the tool that reads the same.
 pub struct Kind {

@@ -1,6 +1,9 @@
 //! The protocol's methods over the tools; the SDK reads and writes the messages.
 
+use super::call::{Arguments, Done};
+use super::refusal::Refusal;
 use super::resources::{self, KIND};
+use super::tools::Tool;
 use super::{Asking, Mcp, call, prompts};
 use axum::http::request::Parts;
 use rmcp::ErrorData;
@@ -52,6 +55,21 @@ impl Server {
     #[must_use]
     pub const fn over(mcp: Arc<Mcp>) -> Self {
         Self(mcp)
+    }
+
+    /// Asks what a tool stands for, as long as somebody waits for the answer: the SDK would go on without. What was
+    /// given to the writer is done all the same, as everywhere.
+    async fn ask(
+        &self,
+        context: &RequestContext<RoleServer>,
+        asking: &Asking,
+        tool: &Tool,
+        arguments: Arguments,
+    ) -> Result<Result<Done, Refusal>, ErrorData> {
+        tokio::select! {
+            done = self.0.ask(asking, tool, arguments) => Ok(done),
+            () = context.ct.cancelled() => Err(ErrorData::internal_error("Nobody waits for the answer", None)),
+        }
     }
 }
 
@@ -114,8 +132,8 @@ impl ServerHandler for Server {
             return Err(ErrorData::invalid_params(format!("Unknown tool: {name}"), None));
         };
         let done = match call::read(asking.arguments.as_deref()) {
-            Ok(arguments) => self.0.ask(asking, tool, arguments).await,
-            Err(error) => Err(super::refusal::Refusal::of_arguments(&error, &asking.within.outer.id)),
+            Ok(arguments) => self.ask(&context, asking, tool, arguments).await?,
+            Err(error) => Err(Refusal::of_arguments(&error, &asking.within.outer.id)),
         };
         let result = match done {
             Ok(done) => {
@@ -163,7 +181,7 @@ impl ServerHandler for Server {
             let data = json!({"uri": uri});
             return Err(ErrorData::resource_not_found(format!("There is no resource {uri}"), Some(data)));
         };
-        match self.0.ask(asking, tool, arguments).await {
+        match self.ask(&context, asking, tool, arguments).await? {
             Ok(done) => {
                 let contents = ResourceContents::text(done.text, request.uri).with_mime_type(KIND);
                 Ok(ReadResourceResult::new(vec![contents]).into())
@@ -205,7 +223,7 @@ impl ServerHandler for Server {
         let Some(transaction) = transaction.filter(|id| !id.is_empty()) else {
             return Err(ErrorData::invalid_params("transaction_id: Field required", None));
         };
-        let mut arguments = call::Arguments::new();
+        let mut arguments = Arguments::new();
         for (name, value) in
             [("transaction_id", given.get("transaction_id")), ("auth0_id", given.get("user"))]
         {
@@ -213,7 +231,7 @@ impl ServerHandler for Server {
                 arguments.insert(name.to_owned(), value);
             }
         }
-        match self.0.ask(asking, tool, arguments).await {
+        match self.ask(&context, asking, tool, arguments).await? {
             Ok(done) => {
                 let messages = prompts::messages(transaction, &done.value, &done.text);
                 let result = GetPromptResult::new(messages);

@@ -4,6 +4,8 @@
 //! So a message over standard input meets the same checks, limits and audit log as one over HTTP. Standard output
 //! carries messages and nothing else; the log goes to standard error.
 
+use super::message::Message;
+use super::transport::VERSION;
 use crate::mcp::ROUTE;
 use axum::Router;
 use axum::body::{Body, to_bytes};
@@ -14,8 +16,6 @@ use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use kernel::Secret;
 use parking_lot::Mutex;
-use serde::Deserialize;
-use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::io;
@@ -37,12 +37,13 @@ const ANSWER_MAX_BYTES: usize = 64 * 1024 * 1024;
 /// How long a running service may take to answer, and to be connected to.
 const PATIENCE: (Duration, Duration) = (Duration::from_secs(120), Duration::from_secs(10));
 
-const VERSION: HeaderName = HeaderName::from_static("mcp-protocol-version");
 const METHOD: HeaderName = HeaderName::from_static("mcp-method");
 const NAME: HeaderName = HeaderName::from_static("mcp-name");
 
 /// The code of JSON-RPC for what the service refused as a whole.
 const REFUSED: i32 = -32_000;
+/// The code of JSON-RPC for what is no message.
+const INVALID_REQUEST: i32 = -32_600;
 
 /// Where messages are sent.
 #[derive(Debug, Clone)]
@@ -67,7 +68,7 @@ impl Service {
         Ok(Self::There(client, url))
     }
 
-    async fn send(&self, headers: HeaderMap, body: Bytes) -> Result<(StatusCode, HeaderMap, Bytes), String> {
+    async fn send(&self, headers: HeaderMap, body: Bytes) -> Result<(StatusCode, Bytes), String> {
         match self {
             Self::Here(router) => {
                 let mut request =
@@ -77,13 +78,13 @@ impl Service {
                 let Ok(response) = router.clone().oneshot(request).await;
                 let (parts, body) = response.into_parts();
                 let bytes = to_bytes(body, ANSWER_MAX_BYTES).await.map_err(|error| error.to_string())?;
-                Ok((parts.status, parts.headers, bytes))
+                Ok((parts.status, bytes))
             }
             Self::There(client, url) => {
                 let sent = client.post(url).headers(headers).body(body).send().await;
                 let mut answer =
                     sent.map_err(|error| format!("{url} does not answer: {}", causes(&error)))?;
-                let (status, headers) = (answer.status(), answer.headers().clone());
+                let status = answer.status();
                 let mut bytes = Vec::new();
                 while let Some(part) = answer.chunk().await.map_err(|error| causes(&error))? {
                     if bytes.len() + part.len() > ANSWER_MAX_BYTES {
@@ -91,7 +92,7 @@ impl Service {
                     }
                     bytes.extend_from_slice(&part);
                 }
-                Ok((status, headers, bytes.into()))
+                Ok((status, bytes.into()))
             }
         }
     }
@@ -106,26 +107,6 @@ fn causes(error: &reqwest::Error) -> String {
         source = cause.source();
     }
     last
-}
-
-/// What is read of a message to write its headers.
-#[derive(Default, Deserialize)]
-struct Message<'a> {
-    #[serde(borrow)]
-    id: Option<&'a RawValue>,
-    method: Option<String>,
-    #[serde(borrow)]
-    params: Option<&'a RawValue>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-struct Params {
-    name: Option<Value>,
-    uri: Option<Value>,
-    request_id: Option<Value>,
-    #[serde(rename = "_meta")]
-    meta: HashMap<String, Value>,
 }
 
 /// The way between the lines and the service.
@@ -165,20 +146,33 @@ impl Bridge {
                 Line::End => break,
                 Line::TooLong => {
                     let message = format!("A message must be at most {LINE_MAX_BYTES} bytes");
-                    let _ = answers.send(error(None, -32_600, &message, Value::Null)).await;
+                    let _ = answers.send(error(None, INVALID_REQUEST, &message, Value::Null)).await;
                     continue;
                 }
                 Line::Of(line) => line,
             };
             while tasks.try_join_next().is_some() {}
+            self.cancel_what_it_names(&line);
+            if message(&line).method() == "initialize" {
+                // What comes after speaks the revision that is agreed on.
+                if let Some(answer) = self.answer(line).await {
+                    let _ = answers.send(answer).await;
+                }
+                continue;
+            }
+            let id = message(&line).id();
+            if id.as_ref().is_some_and(|id| self.running.lock().contains_key(&id.to_string())) {
+                let said = "id: is that of a message that is being answered";
+                let _ = answers.send(error(id, INVALID_REQUEST, said, Value::Null)).await;
+                continue;
+            }
             let Ok(turn) = Arc::clone(&turns).acquire_owned().await else { break };
-            let (bridge, answers, id) = (Arc::clone(&self), answers.clone(), id_of(&line));
-            bridge.cancel_what_it_names(&line);
-            let kept = id.clone();
+            let id = id.map(|id| id.to_string());
+            let (bridge, answers, kept) = (Arc::clone(&self), answers.clone(), id.clone());
             // Held until it is noted, so that it is not struck off before.
             let mut running = self.running.lock();
             let task = tasks.spawn(async move {
-                for answer in bridge.answers(line).await {
+                if let Some(answer) = bridge.answer(line).await {
                     let _ = answers.send(answer).await;
                 }
                 if let Some(id) = kept {
@@ -198,51 +192,57 @@ impl Bridge {
     /// Stops working at what a message cancels; what was given to the writer is done all the same.
     fn cancel_what_it_names(&self, line: &[u8]) {
         let message = message(line);
-        if message.method.as_deref() != Some("notifications/cancelled") {
+        if message.method() != "notifications/cancelled" {
             return;
         }
-        let task = params(&message).request_id.and_then(|id| self.running.lock().remove(&id.to_string()));
+        let named = message.params().cancelled().map(Value::to_string);
+        let task = named.and_then(|id| self.running.lock().remove(&id));
         if let Some(task) = task {
             task.abort();
         }
     }
 
-    /// Sends a message, and gives the lines to write.
-    async fn answers(&self, line: Vec<u8>) -> Vec<Vec<u8>> {
+    /// Sends a message, and gives the line to write, where there is one.
+    async fn answer(&self, line: Vec<u8>) -> Option<Vec<u8>> {
         let headers = self.headers(&line);
         let (id, begins) = {
             let message = message(&line);
-            (message.id.map(|id| id.get().to_owned()), message.method.as_deref() == Some("initialize"))
+            (message.id(), message.method() == "initialize")
         };
-        let id = id.and_then(|id| serde_json::from_str::<Value>(&id).ok());
-        let (status, headers, body) = match self.service.send(headers, line.into()).await {
+        let (status, body) = match self.service.send(headers, line.into()).await {
             Ok(answer) => answer,
             Err(why) => {
                 tracing::error!(%why, "a message got no answer");
-                return id.map(|id| error(Some(id), REFUSED, &why, Value::Null)).into_iter().collect();
+                return id.map(|id| error(Some(id), REFUSED, &why, Value::Null));
             }
         };
-        let kind = headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
-        let said = if kind.starts_with("text/event-stream") { events(&body) } else { vec![body.to_vec()] };
-        let mut answers: Vec<Vec<u8>> = Vec::new();
-        for said in said.into_iter().filter(|said| !said.trim_ascii().is_empty()) {
-            let value: Value = serde_json::from_slice(&said).unwrap_or_default();
-            if value["jsonrpc"] == "2.0" {
-                if begins {
-                    self.agree(&value);
-                }
-                answers.push(said);
-            } else if let Some(id) = &id {
-                let message = value["message"]
-                    .as_str()
-                    .map_or_else(|| format!("The service answers {status}"), str::to_owned);
-                let data = json!({"status": status.as_u16(), "error": value["error_code"], "details": value["error_details"]});
-                answers.push(error(Some(id.clone()), REFUSED, &message, data));
-            } else {
+        let mut value: Value = serde_json::from_slice(&body).unwrap_or_default();
+        if value["jsonrpc"] == "2.0" {
+            if begins {
+                self.agree(&value);
+            }
+            if value["id"].is_null() && id.is_some() {
+                // It was too odd for its id to be found there, but not here.
+                value["id"] = id.into();
+                return Some(value.to_string().into_bytes());
+            }
+            return Some(body.to_vec());
+        }
+        let Some(id) = id else {
+            if !status.is_success() {
                 tracing::warn!(status = status.as_u16(), "a notification was refused");
             }
-        }
-        answers
+            return None;
+        };
+        let message = match value["message"].as_str() {
+            Some(message) => message.to_owned(),
+            None if status.is_redirection() => {
+                format!("The service answers {status}; --url must name its final address")
+            }
+            None => format!("The service answers {status} and no message"),
+        };
+        let data = json!({"status": status.as_u16(), "error": value["error_code"], "details": value["error_details"]});
+        Some(error(Some(id), REFUSED, &message, data))
     }
 
     fn agree(&self, answer: &Value) {
@@ -258,21 +258,13 @@ impl Bridge {
         headers.insert(CONTENT_LENGTH, line.len().into());
         headers.insert(ACCEPT, HeaderValue::from_static("application/json, text/event-stream"));
         let message = message(line);
-        let params = params(&message);
-        let method = message.method.unwrap_or_default();
-        let said = params.meta.get("io.modelcontextprotocol/protocolVersion").and_then(Value::as_str);
-        let said = said.and_then(|said| HeaderValue::from_str(said).ok());
+        let (method, params) = (message.method(), message.params());
+        let said = params.spoken().and_then(|said| HeaderValue::from_str(said).ok());
         let agreed = || self.agreed.lock().clone().filter(|_| method != "initialize");
         if let Some(version) = said.or_else(agreed) {
             headers.insert(VERSION, version);
         }
-        let name = match method.as_str() {
-            "tools/call" | "prompts/get" => params.name,
-            "resources/read" => params.uri,
-            _ => None,
-        };
-        for (header, text) in [(METHOD, Some(method.as_str())), (NAME, name.as_ref().and_then(Value::as_str))]
-        {
+        for (header, text) in [(METHOD, Some(method)), (NAME, params.named(method))] {
             if let Some(value) = text.filter(|text| !text.is_empty()).and_then(header_text) {
                 headers.insert(header, value);
             }
@@ -294,15 +286,6 @@ fn message(line: &[u8]) -> Message<'_> {
     serde_json::from_slice(line).unwrap_or_default()
 }
 
-fn params(message: &Message<'_>) -> Params {
-    message.params.and_then(|params| serde_json::from_str(params.get()).ok()).unwrap_or_default()
-}
-
-fn id_of(line: &[u8]) -> Option<String> {
-    let id: Value = serde_json::from_str(message(line).id?.get()).ok()?;
-    Some(id.to_string())
-}
-
 /// An error in the words of JSON-RPC, as a line.
 fn error(id: Option<Value>, code: i32, message: &str, data: Value) -> Vec<u8> {
     let mut error = json!({"code": code, "message": message});
@@ -310,16 +293,6 @@ fn error(id: Option<Value>, code: i32, message: &str, data: Value) -> Vec<u8> {
         error["data"] = data;
     }
     json!({"jsonrpc": "2.0", "id": id, "error": error}).to_string().into_bytes()
-}
-
-/// The messages of an event stream that has ended.
-fn events(body: &[u8]) -> Vec<Vec<u8>> {
-    let text = String::from_utf8_lossy(body);
-    let events = text.split("\n\n").map(|event| {
-        let data = event.lines().filter_map(|line| line.strip_prefix("data:")).map(str::trim_start);
-        data.collect::<Vec<_>>().join("\n").into_bytes()
-    });
-    events.collect()
 }
 
 /// A line of the input.

@@ -24,12 +24,10 @@ pub enum Effect {
     Reads,
     /// It adds something, each time that it is called.
     Adds,
-    /// It adds something, or sets it anew; calling it again changes nothing.
-    Sets,
     /// It takes credits away, each time that it is called.
     Spends,
-    /// It takes credits away; calling it again changes nothing.
-    Settles,
+    /// It changes or takes away what is there; calling it again changes nothing more.
+    Changes,
 }
 
 impl Effect {
@@ -39,9 +37,8 @@ impl Effect {
         match self {
             Self::Reads => (true, false, true),
             Self::Adds => (false, false, false),
-            Self::Sets => (false, false, true),
             Self::Spends => (false, true, false),
-            Self::Settles => (false, true, true),
+            Self::Changes => (false, true, true),
         }
     }
 }
@@ -63,7 +60,7 @@ pub const TOOLS: [Row; 16] = [
         "user_ensure_exists",
         "ensure_user",
         true,
-        Effect::Sets,
+        Effect::Changes,
         "Make a user, or refresh it",
         "Makes the user of that id with its welcome credits, or refreshes its e-mail and name. Safe to call before anything \
          else: `created` says whether this call made it.",
@@ -131,7 +128,7 @@ pub const TOOLS: [Row; 16] = [
         "credits_capture",
         "capture_hold",
         true,
-        Effect::Settles,
+        Effect::Changes,
         "Charge a hold",
         "Charges what the work cost to a hold and gives the rest back.",
     ),
@@ -139,7 +136,7 @@ pub const TOOLS: [Row; 16] = [
         "credits_release",
         "release_hold",
         true,
-        Effect::Sets,
+        Effect::Changes,
         "Give a hold back",
         "Gives all the credits of a hold back: nothing is charged.",
     ),

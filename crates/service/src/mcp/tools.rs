@@ -6,7 +6,7 @@ use crate::http::operations::{Known, Operations};
 use axum::http::Method;
 use rmcp::model::{JsonObject, Tool as Shown, ToolAnnotations};
 use serde_json::{Map, Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use utoipa::openapi::OpenApi;
 use utoipa::openapi::path::Operation;
@@ -37,6 +37,8 @@ pub struct Tool {
     pub route: String,
     /// What else is known of its operation.
     pub known: Known,
+    /// What its path may not have in the place of a name: there it would be another operation's.
+    pub reserved: BTreeSet<String>,
     /// Where each argument goes.
     pub places: BTreeMap<String, Place>,
     /// As it is listed.
@@ -61,7 +63,9 @@ impl Tools {
             });
             let (path, method, operation) = found?;
             let known = operations.find(&method, path)?.clone();
-            Some(tool(Schemas::of(document), *row, method, path, operation, known))
+            let mut tool = tool(Schemas::of(document), *row, method, path, operation, known);
+            tool.reserved = reserved(path, document.paths.paths.keys());
+            Some(tool)
         });
         Self(tools.collect())
     }
@@ -100,7 +104,24 @@ fn tool(
         .with_title(row.title)
         .with_annotations(annotations)
         .with_raw_output_schema(object(schema::answer(answer)));
-    Tool { row, method, route: path.to_owned(), known, places, shown }
+    Tool { row, method, route: path.to_owned(), known, reserved: BTreeSet::new(), places, shown }
+}
+
+/// What other paths have where a path has a name.
+fn reserved<'a>(path: &str, others: impl Iterator<Item = &'a String>) -> BTreeSet<String> {
+    let named = |part: &str| part.starts_with('{');
+    let own: Vec<&str> = path.split('/').collect();
+    let mut reserved = BTreeSet::new();
+    for other in others {
+        let other: Vec<&str> = other.split('/').collect();
+        let alike = other.len() == own.len()
+            && own.iter().zip(&other).all(|(own, other)| own == other || named(own) || named(other));
+        if alike {
+            let words = own.iter().zip(&other).filter(|(own, other)| named(own) && !named(other));
+            reserved.extend(words.map(|(_, other)| (*other).to_owned()));
+        }
+    }
+    reserved
 }
 
 /// Where each argument of an operation goes, and the schema of all of them.
@@ -164,4 +185,30 @@ fn object(value: Value) -> Arc<JsonObject> {
         Value::Object(members) => members,
         _ => JsonObject::new(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_no_word_of_another_path() {
+        let all = [
+            "/users/me",
+            "/users/ensure",
+            "/users/{user_id}",
+            "/users/{user_id}/usage",
+            "/users/me/{part}",
+            "/sessions/x",
+        ];
+        let others: Vec<String> = all.iter().map(|path| (*path).to_owned()).collect();
+        assert_eq!(
+            reserved("/users/{user_id}", others.iter()),
+            BTreeSet::from(["ensure", "me"].map(str::to_owned))
+        );
+        assert_eq!(
+            reserved("/users/{user_id}/usage", others.iter()),
+            BTreeSet::from(["me"].map(str::to_owned))
+        );
+    }
 }

@@ -3,7 +3,8 @@
 //! Around it is what is around every route. Here the order is: `Host` and `Origin`, credentials, the body within its
 //! limit, the count; then the SDK reads the message and [`super::server`] answers it.
 
-use super::server::Server;
+use super::message::Message;
+use super::server::{REVISIONS, Server};
 use super::{Asking, Mcp, guard};
 use crate::app::App;
 use crate::auth::authenticator::API_KEY;
@@ -15,19 +16,21 @@ use crate::telemetry::traces;
 use axum::body::{Body, to_bytes};
 use axum::extract::FromRequest as _;
 use axum::http::header::{ACCEPT, ALLOW, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE};
-use axum::http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use rmcp::transport::streamable_http_server::session::never::NeverSessionManager;
 use rmcp::transport::{StreamableHttpServerConfig, StreamableHttpService};
-use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use std::sync::Arc;
 
 /// The most bytes of a sentence in which the SDK refuses a request.
 const WORDS_MAX_BYTES: usize = 64 * 1024;
+
+/// Which revision a client speaks, where there was a handshake.
+pub const VERSION: HeaderName = HeaderName::from_static("mcp-protocol-version");
 
 /// The code of JSON-RPC for a text that is no JSON.
 const PARSE_ERROR: i32 = -32_700;
@@ -39,18 +42,6 @@ const INVALID_REQUEST: i32 = -32_600;
 pub struct Transport {
     mcp: Arc<Mcp>,
     sdk: StreamableHttpService<Server, NeverSessionManager>,
-}
-
-/// What is read of a message before the SDK reads it.
-#[derive(Deserialize)]
-struct Message<'a> {
-    #[serde(borrow)]
-    jsonrpc: Option<&'a RawValue>,
-    #[serde(borrow)]
-    id: Option<&'a RawValue>,
-    method: Option<String>,
-    #[serde(borrow)]
-    params: Option<&'a RawValue>,
 }
 
 impl Transport {
@@ -86,6 +77,7 @@ impl Transport {
             let refused = ApiError::of_status(StatusCode::METHOD_NOT_ALLOWED).into_response();
             return Ok(([(ALLOW, HeaderValue::from_static("POST"))], refused).into_response());
         }
+        app.rate_limiter.look(caller.facts(), &caller.principal)?;
         if !is_json(&parts.headers) {
             return Err(ApiError::of_status(StatusCode::UNSUPPORTED_MEDIA_TYPE));
         }
@@ -99,10 +91,14 @@ impl Transport {
                 return Ok(refused);
             }
         };
-        let carries = message.method.as_deref().is_some_and(stands_for_an_operation);
-        if !carries {
+        let (method, params) = (message.method().to_owned(), message.params());
+        if !params.stands_for_an_operation(&method, &self.mcp.tools) {
             app.rate_limiter.authenticated(caller.facts(), &caller.principal).await?;
         }
+        if method != "initialize" && params.spoken().is_none() {
+            known_revision(&parts.headers)?;
+        }
+        let id = message.id();
         let credentials = credentials(&mut parts.headers);
         parts.extensions.insert(Asking {
             credentials,
@@ -111,7 +107,7 @@ impl Transport {
                 parent: traces::current().or_else(|| caller.facts().parent.clone()),
                 room: Arc::new(Mutex::new(room)),
             },
-            arguments: arguments(&message),
+            arguments: params.into_arguments().filter(|_| method == "tools/call"),
             caller: caller.clone(),
         });
         let response = self.sdk.handle(for_the_sdk(parts, body.clone())).await;
@@ -119,13 +115,18 @@ impl Transport {
             // Nothing was done that is counted elsewhere.
             app.rate_limiter.authenticated(caller.facts(), &caller.principal).await?;
         }
-        answered(app, response.map(Body::new)).await
+        answered(app, response.map(Body::new), id).await
     }
 }
 
-/// Whether a message is counted as the operation that it stands for.
-fn stands_for_an_operation(method: &str) -> bool {
-    matches!(method, "tools/call" | "resources/read" | "prompts/get")
+/// Refuses a revision that is not spoken; without the header it is one of the older ones, which begin with a handshake.
+fn known_revision(headers: &HeaderMap) -> Result<(), ApiError> {
+    let spoken = |value: &HeaderValue| REVISIONS.iter().any(|one| value == one.as_str());
+    if headers.get_all(VERSION).iter().all(spoken) {
+        return Ok(());
+    }
+    let all: Vec<&str> = REVISIONS.iter().map(rmcp::model::ProtocolVersion::as_str).collect();
+    Err(ApiError::invalid(["header", "MCP-Protocol-Version"], format!("must be one of {}", all.join(", "))))
 }
 
 /// What the caller proved itself by; the SDK has no use for it.
@@ -163,7 +164,7 @@ fn read(body: &Bytes) -> Result<Message<'_>, Response> {
             ));
         }
     };
-    let id = message.id.and_then(|id| serde_json::from_str::<Value>(id.get()).ok());
+    let id = message.id();
     if id.as_ref().is_some_and(|id| !id.is_string() && !id.is_i64()) {
         return Err(refused(INVALID_REQUEST, "id: must be a text or a whole number of 64 bits", None));
     }
@@ -171,17 +172,6 @@ fn read(body: &Bytes) -> Result<Message<'_>, Response> {
         return Err(refused(INVALID_REQUEST, "jsonrpc: must be \"2.0\"", id));
     }
     Ok(message)
-}
-
-/// The arguments of a tool as they were written.
-fn arguments(message: &Message<'_>) -> Option<Arc<RawValue>> {
-    #[derive(Deserialize)]
-    struct Called {
-        arguments: Option<Box<RawValue>>,
-    }
-    message.method.as_deref().filter(|method| *method == "tools/call")?;
-    let called: Called = serde_json::from_str(message.params?.get()).ok()?;
-    called.arguments.map(Arc::from)
 }
 
 /// A refusal in the words of JSON-RPC.
@@ -197,11 +187,8 @@ fn refused(code: i32, message: &str, id: Option<Value>) -> Response {
 fn for_the_sdk(mut parts: axum::http::request::Parts, body: Bytes) -> Request<Body> {
     const BOTH: HeaderValue = HeaderValue::from_static("application/json, text/event-stream");
     let headers = &mut parts.headers;
-    let mut accepted = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
-    let takes_json = !headers.contains_key(ACCEPT)
-        || accepted.any(|value| {
-            ["application/json", "application/*", "*/*"].iter().any(|kind| value.contains(kind))
-        });
+    let lines = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    let takes_json = !headers.contains_key(ACCEPT) || lines.flat_map(|line| line.split(',')).any(is_of_json);
     if takes_json {
         headers.insert(ACCEPT, BOTH);
     }
@@ -210,9 +197,18 @@ fn for_the_sdk(mut parts: axum::http::request::Parts, body: Bytes) -> Request<Bo
     Request::from_parts(parts, Body::from(body))
 }
 
+/// Whether an entry of `Accept` takes JSON, and not with a quality of none.
+fn is_of_json(entry: &str) -> bool {
+    let mut parts = entry.split(';').map(|part| part.trim().to_ascii_lowercase());
+    let kind = parts.next().unwrap_or_default();
+    let none =
+        |part: String| part.strip_prefix("q=").is_some_and(|q| q.parse::<f32>().is_ok_and(|q| q <= 0.0));
+    matches!(kind.as_str(), "application/json" | "application/*" | "*/*") && !parts.any(none)
+}
+
 /// The SDK's answer as this service gives it: a refusal in the words of JSON-RPC stays, another one gets the body
 /// of all errors.
-async fn answered(app: &App, mut response: Response) -> Result<Response, ApiError> {
+async fn answered(app: &App, mut response: Response, id: Option<Value>) -> Result<Response, ApiError> {
     let status = response.status();
     if !status.is_client_error() && !status.is_server_error() {
         return Ok(response);
@@ -230,7 +226,7 @@ async fn answered(app: &App, mut response: Response) -> Result<Response, ApiErro
         return Ok(refused(
             INVALID_REQUEST,
             "The message is none that JSON-RPC knows, or leads too deep",
-            None,
+            id,
         ));
     }
     let message = words.split_once(": ").map_or(&*words, |(_, rest)| rest);

@@ -128,7 +128,7 @@ pub fn learn(of: &Payment, facts: &Facts, now: Timestamp) -> Edit {
     let mut statements = telling::of_facts(of, facts, now);
     statements.push(Statement::one(sql, values));
     if facts.refunded > 0 || matches!(facts.disputed, Some(Dispute::Open(_))) {
-        statements.push(telling::of_stopped_top_up(of, STOPPED, now));
+        statements.extend(telling::of_stopped_top_up(of, STOPPED, now));
         statements.push(stop_top_up(of.user, now));
     }
     statements.extend(facts.bill.as_ref().map(|bill| billed(of, bill)));

@@ -95,12 +95,18 @@ fn lock(of: &Payment) -> Statement {
     Statement::one(sql, vec![of.id.into()])
 }
 
-/// Tells that a top-up is turned off because money of a payment went back, where it is on.
+/// Locks what a user has set of top-ups, where it has, so that of two facts that turn it off one finds it on.
+fn lock_top_up(of: &Payment) -> Statement {
+    let sql = "UPDATE auto_top_ups SET updated_at = updated_at WHERE user_id = $1";
+    Statement::any(sql, vec![of.user.0.into()])
+}
+
+/// The statements that tell that a top-up is turned off because money of a payment went back, where it is on.
 #[must_use]
-pub fn of_stopped_top_up(of: &Payment, why: &str, now: Timestamp) -> Statement {
+pub fn of_stopped_top_up(of: &Payment, why: &str, now: Timestamp) -> [Statement; 2] {
     let event = Event::of(EventType::AlertTopUpDisabled, of.user, now, &TopUpDisabledEvent::new(of, why));
     let keep = keep_one!(" AND EXISTS (SELECT 1 FROM auto_top_ups o WHERE o.user_id = $5 AND o.enabled = 1)");
-    event.when(keep, [of.user.0.into()])
+    [lock_top_up(of), event.when(keep, [of.user.0.into()])]
 }
 
 /// The statements that tell of the end of a top-up that is under way, to stand before those that end it; `failures`
@@ -122,6 +128,7 @@ pub fn of_top_up(of: &Payment, why: &str, failures: Option<i64>, now: Timestamp)
         let keep = keep_one!(
             " AND EXISTS (SELECT 1 FROM auto_top_ups o WHERE o.user_id = $5 AND o.enabled = 1 AND o.failures + 1 >= $6)"
         );
+        told.push(lock_top_up(of));
         told.push(disabled.when(keep, [of.user.0.into(), failures.into()]));
     }
     // The statement that ends it says whether it was under way.

@@ -80,6 +80,27 @@ impl RateLimiter {
         decided(facts, decision)
     }
 
+    /// Refuses a principal who has nothing left for reads nor for changes, before what it sends is read; counts nothing.
+    ///
+    /// # Errors
+    /// 429.
+    pub fn look(&self, facts: &RequestFacts, principal: &Principal) -> Result<(), ApiError> {
+        let Some(settings) = &self.settings else { return Ok(()) };
+        let whose = principal.caller();
+        for class in [Class::Write, Class::Read] {
+            let Bucket { name, quota } = class::of_principal(settings, principal, class);
+            let debt = self.table.debt(&(name, &whose), self.now());
+            if quota.take(debt).is_some() {
+                return Ok(());
+            }
+            if class == Class::Read {
+                measure::rate_limit_decision(name, false, self.backend());
+                return decided(facts, Decision { bucket: name, quota, allowed: false, debt });
+            }
+        }
+        Ok(())
+    }
+
     /// Counts credentials that were missing or not accepted against their address.
     pub async fn failed(&self, facts: &RequestFacts) {
         if let (Some(settings), Some(address)) = (&self.settings, facts.client_ip) {

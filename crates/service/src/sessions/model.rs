@@ -128,6 +128,19 @@ pub struct Session {
 }
 
 impl Session {
+    /// An expired session as messages leave it: active again.
+    #[must_use]
+    pub fn revived(mut self, by: &Move) -> Self {
+        self.written_status = Status::Active;
+        self.message_count += by.messages;
+        self.total_tokens += by.tokens;
+        self.total_cost.add(by.cost);
+        self.last_activity = self.last_activity.max(by.at);
+        self.updated_at = self.updated_at.max(by.at);
+        self.expires_at = by.expires_at;
+        self
+    }
+
     /// Its state now: past its time an active session is expired, whether or not that is written down.
     #[must_use]
     pub fn status(&self, now: Timestamp) -> Status {
@@ -146,6 +159,18 @@ macro_rules! session_columns {
     };
 }
 pub(crate) use session_columns;
+
+/// The text that says whether a session `s` is expired at a parameter's time: see [`Session::status`].
+macro_rules! is_expired {
+    ($now:literal) => {
+        concat!(
+            "COALESCE(s.status = 'expired' OR (s.status = 'active' AND s.expires_at <= ",
+            $now,
+            "), FALSE)"
+        )
+    };
+}
+pub(crate) use is_expired;
 
 impl FromRow for Session {
     fn from_row(row: &Row<'_>) -> Result<Self, DbError> {
@@ -310,6 +335,8 @@ pub struct Move {
     pub at: Timestamp,
     /// When the session expires now.
     pub expires_at: Option<Timestamp>,
+    /// Whether it was expired.
+    pub revives: bool,
 }
 
 impl Move {
@@ -317,7 +344,7 @@ impl Move {
     #[must_use]
     pub fn new(at: Timestamp, life: Option<std::time::Duration>) -> Self {
         let expires_at = life.map(|life| at.plus(life));
-        Self { messages: 0, tokens: 0, cost: WideSum::default(), at, expires_at }
+        Self { messages: 0, tokens: 0, cost: WideSum::default(), at, expires_at, revives: false }
     }
 
     /// Counts a message.

@@ -36,6 +36,17 @@ pub struct Begin<'a> {
     pub cause: Option<&'a str>,
 }
 
+/// Ends the plan of a user that goes, whoever it is that renews it; others are told that it is over.
+///
+/// # Errors
+/// [`WriteError`].
+pub async fn end_now(app: &App, user: UserRowId, at: Timestamp) -> Result<(), WriteError> {
+    match store::live(&app.db, user).await? {
+        Some(of) => unless_done(app.writer.execute(Command::Edit(edits::cancel(&of, at))).await),
+        None => Ok(()),
+    }
+}
+
 /// Begins a subscription, and gives its first credits.
 ///
 /// # Errors

@@ -2,12 +2,12 @@
 //!
 //! The erasure is written down first, then done step by step: the account is closed, kept answers go,
 //! the row loses its names, files go with their bytes, sessions with messages, memories and search words,
-//! usage keeps numbers only, payments and events of Stripe lose what names a person, what others were told of it goes, and the ledger is
-//! sealed anew without texts ([`crate::credits::reseal`]). Each step can be done again, so whatever breaks
+//! usage keeps numbers only, payments and events of Stripe lose what names a person, the ledger is sealed anew without texts
+//! ([`crate::credits::reseal`]), and what others were told of it goes, at last that it is deleted ([`told`]). Each step can be done again, so whatever breaks
 //! off, by a crash or a store that is away, is finished by the job. What stays, and what a backup means,
 //! is in `docs/privacy.md`.
 
-use super::{Delete, Rejection, edits, identities, scrub};
+use super::{Delete, Rejection, edits, identities, scrub, told};
 use crate::app::App;
 use crate::credits::reseal;
 use crate::db::{Db, DbError, FromRow, Row, Value};
@@ -15,6 +15,7 @@ use crate::files;
 use crate::http::facts::fresh_id;
 use crate::measure;
 use crate::sessions;
+use crate::subscriptions;
 use crate::writer::{Command, Edit, Statement, WriteError};
 use kernel::{ExternalId, Timestamp, UserRowId};
 use serde_json::json;
@@ -23,7 +24,7 @@ use serde_json::json;
 const AT_ONCE: i64 = 100;
 /// How many users are erased in one go because they were deleted long ago.
 const DUE_AT_ONCE: i64 = 20;
-/// How many events, of Stripe or of webhooks, are looked through at once.
+/// How many events of Stripe are looked through at once.
 const EVENTS_AT_ONCE: i64 = 5_000;
 /// How many kept answers to many users, which may be large, are emptied in one commit.
 const ANSWERS_AT_ONCE: i64 = 10;
@@ -96,6 +97,10 @@ pub async fn finish(app: &App, user: UserRowId) -> Result<(), WriteError> {
         begin(app, UserRowId(merged), "merge").await?;
         Box::pin(finish(app, UserRowId(merged))).await?;
     }
+    let sql = "SELECT requested_at, finished_at FROM erasures WHERE user_id = $1 AND status = 'resealed'";
+    if let Some(Resealed { requested_at, finished_at: Some(_) }) = app.db.find(sql, &[user.0.into()]).await? {
+        return end(app, user, requested_at).await;
+    }
     close(app, user).await?;
     remove_files(app, user).await?;
     remove_sessions(app, user).await?;
@@ -104,8 +109,35 @@ pub async fn finish(app: &App, user: UserRowId) -> Result<(), WriteError> {
     execute(app, user, of_payments(user, app.clock.now())).await?;
     remove_answers(app, user).await?;
     reseal::run(app, user).await?;
-    forget_told(app, user).await?;
+    told::forget(app, user).await?;
     scrub::run(&app.db).await?;
+    let left = "UPDATE erasures SET finished_at = $2 WHERE user_id = $1 AND status = 'resealed'";
+    let now = vec![user.0.into(), app.clock.now().micros().into()];
+    execute(app, user, vec![Statement::any(left, now)]).await?;
+    match app.db.find(sql, &[user.0.into()]).await? {
+        Some(Resealed { requested_at, .. }) => end(app, user, requested_at).await,
+        None => Ok(()),
+    }
+}
+
+/// An erasure of which nothing is left to do, or only that others hear of it.
+struct Resealed {
+    requested_at: Timestamp,
+    /// When all else was done.
+    finished_at: Option<i64>,
+}
+
+impl FromRow for Resealed {
+    fn from_row(row: &Row<'_>) -> Result<Self, DbError> {
+        Ok(Self { requested_at: Timestamp::from_micros(row.int(0)?), finished_at: row.optional_int(1)? })
+    }
+}
+
+/// Notes that it is done, once others have heard of it.
+async fn end(app: &App, user: UserRowId, requested_at: Timestamp) -> Result<(), WriteError> {
+    if !told::end(app, user, requested_at).await? {
+        return Ok(());
+    }
     let sql =
         "UPDATE erasures SET status = 'done', finished_at = $2 WHERE user_id = $1 AND status = 'resealed'";
     let done = vec![user.0.into(), app.clock.now().micros().into()];
@@ -118,13 +150,13 @@ async fn execute(app: &App, user: UserRowId, statements: Vec<Statement>) -> Resu
     app.writer.execute(Command::Edit(Edit::new(user, statements))).await.map(drop)
 }
 
-/// A user's id, and whether it is deleted.
-struct Named(ExternalId, bool);
+/// A user's id, and when it was deleted.
+struct Named(ExternalId, Option<i64>);
 
 impl FromRow for Named {
     fn from_row(row: &Row<'_>) -> Result<Self, DbError> {
         let id = row.text(0)?.parse().map_err(|e| DbError::Internal(format!("users.auth0_id: {e}")))?;
-        Ok(Self(id, row.optional_int(1)?.is_some()))
+        Ok(Self(id, row.optional_int(1)?))
     }
 }
 
@@ -133,15 +165,17 @@ async fn close(app: &App, user: UserRowId) -> Result<(), WriteError> {
     loop {
         let sql = "SELECT auth0_id, deleted_at FROM users WHERE id = $1";
         let Some(Named(auth0_id, deleted)) = app.db.find(sql, &[user.0.into()]).await? else { return Ok(()) };
-        if !deleted {
+        let Some(deleted_at) = deleted else {
             match app.writer.execute(Command::Delete(Delete { auth0_id })).await {
                 Ok(_) | Err(WriteError::Users(Rejection::NotFound(_))) => continue,
                 Err(error) => return Err(error),
             }
-        }
+        };
         if ["erased:", "merged:"].iter().any(|nameless| auth0_id.as_str().starts_with(nameless)) {
             return Ok(());
         }
+        // The plan is over with the account, and others are told so under the name that they know.
+        subscriptions::change::end_now(app, user, Timestamp::from_micros(deleted_at)).await?;
         let caller = format!("user:{auth0_id}");
         let some = "SELECT created_at FROM idempotency_keys WHERE caller = $1 LIMIT 1";
         while app.db.find::<i64>(some, &[caller.as_str().into()]).await?.is_some() {
@@ -155,9 +189,11 @@ async fn close(app: &App, user: UserRowId) -> Result<(), WriteError> {
         let actor = "DELETE FROM audit_actors WHERE subject = $1";
         execute(app, user, vec![Statement::any(actor, vec![auth0_id.as_str().into()])]).await?;
         let pseudonym = format!("erased:{}", fresh_id());
-        match execute(app, user, edits::without_names(user, &pseudonym, app.clock.now())).await {
+        let mut statements = edits::without_names(user, &pseudonym, app.clock.now());
+        statements.extend(told::leave(app, user, auth0_id.as_str()).await?);
+        match execute(app, user, statements).await {
             Ok(()) => identities::refresh(app).await,
-            // It came back in between.
+            // It came back in between, or an endpoint that is told of it was changed.
             Err(WriteError::Refused(_)) => {}
             Err(error) => return Err(error),
         }
@@ -331,29 +367,6 @@ async fn strip_events(app: &App, user: UserRowId) -> Result<(), WriteError> {
                 status = CASE WHEN status IN ('received', 'waiting') THEN 'unhandled' ELSE status END WHERE seq = $1";
             let emptied = some.iter().map(|seq| Statement::any(sql, vec![(*seq).into()])).collect();
             execute(app, user, emptied).await?;
-        }
-        after = to;
-    }
-    Ok(())
-}
-
-/// Removes what others were told or are to be told of the user. Whose an event is has no index, so they are looked
-/// through, on a reader; nothing is told of it any more by now.
-async fn forget_told(app: &App, user: UserRowId) -> Result<(), WriteError> {
-    let last = "SELECT id FROM webhook_events ORDER BY id DESC LIMIT 1";
-    let last = app.db.find::<i64>(last, &[]).await?.unwrap_or(0);
-    let mut after = 0;
-    while after < last {
-        let to = after.saturating_add(EVENTS_AT_ONCE);
-        let sql = "SELECT id FROM webhook_events WHERE id > $1 AND id <= $2 AND user_id = $3 ORDER BY id";
-        let found = app.db.query::<i64>(sql, vec![after.into(), to.into(), user.0.into()]).await?;
-        for some in found.chunks(100) {
-            let deliveries = "DELETE FROM webhook_deliveries WHERE event_id = $1 \
-                AND endpoint IN (SELECT id FROM webhook_endpoints)";
-            let event = "DELETE FROM webhook_events WHERE id = $1";
-            let removed = some.iter().flat_map(|id| [deliveries, event].map(|sql| (sql, *id)));
-            let removed = removed.map(|(sql, id)| Statement::any(sql, vec![id.into()])).collect();
-            execute(app, user, removed).await?;
         }
         after = to;
     }

@@ -124,6 +124,7 @@ pub async fn finish(app: &App, merge: Merge) -> Result<(), WriteError> {
         give(app, merge).await?;
         let files = merge_rows::copy_files(app, merge).await?;
         merge_rows::move_messages(app, merge).await?;
+        merge_rows::end_plan(app, merge).await?;
         merge_rows::move_rest(app, merge, &auth0_id, files).await?;
     }
     identities::refresh(app).await;

@@ -135,6 +135,15 @@ fn owned_anew(db: &Db, merge: Merge, Said(id, content): &Said) -> Vec<Statement>
     }
 }
 
+/// Ends the plan of the identity that ends, while it has its name: others are told of it under that. Statements of the
+/// transaction that moves the rest could not ask whether it was in force.
+///
+/// # Errors
+/// [`WriteError`].
+pub async fn end_plan(app: &App, merge: Merge) -> Result<(), WriteError> {
+    crate::subscriptions::change::end_now(app, merge.from, app.clock.now()).await
+}
+
 /// Gives the rest to the surviving user, the identity with it; statement 0 finds that its account is not
 /// closed and empty any more, or that not all of its files were copied.
 ///

@@ -22,6 +22,7 @@ pub mod rules;
 pub mod scrub;
 pub mod store;
 pub mod suspend;
+pub mod told;
 
 pub use model::User;
 pub use rules::{Delete, Ensure, Patch, Rejection};

@@ -138,7 +138,7 @@ async fn change(app: &App, endpoint_id: &str, edit: Edit) -> Result<(), ApiError
         Ok(_) => Ok(()),
         Err(WriteError::Refused(0)) => Err(unknown(endpoint_id)),
         Err(WriteError::Refused(3)) => Err(ApiError::conflict(format!(
-            "{SECRETS_MAX} secrets of the endpoint sign already; wait until one's overlap is over, or rotate with overlap_seconds 0 then"
+            "{SECRETS_MAX} secrets of the endpoint sign already; wait until one's overlap is over, or end all of them with overlap_seconds 0"
         ))),
         Err(other) => Err(other.into()),
     }
@@ -298,7 +298,7 @@ pub async fn delete_webhook_endpoint(
 ///
 /// The answer shows it once. The secrets before it sign too for `overlap_seconds`, so deliveries carry a signature for each, and receivers can
 /// be changed over one by one; a repeated call gives yet another secret, and no earlier one signs longer than its overlap: 0 ends all of them at once.
-/// 409 where five sign already.
+/// 409 where five sign already, unless it is 0.
 #[utoipa::path(
     post, path = "/api/v1/webhooks/endpoints/{endpoint_id}/rotate-secret", tag = "Webhooks", operation_id = "rotate_webhook_secret",
     params(EndpointPath), security(("bearer" = []), ("service_key" = ["webhooks:write"])),
@@ -323,8 +323,8 @@ pub async fn rotate_webhook_secret(
 
 /// Enable an endpoint of webhooks
 ///
-/// It is told of what happens from now on, and what was to be tried again is; what happened while it was disabled is fetched with `recover`. One that is
-/// enabled stays as it is.
+/// It is told of what happens from now on, and of what was to be told or tried again when it was disabled (at most 10 000 events, found among 100 000); what
+/// happened while it was disabled, and more than that, is fetched with `recover`. One that is enabled stays as it is.
 #[utoipa::path(
     post, path = "/api/v1/webhooks/endpoints/{endpoint_id}/enable", tag = "Webhooks", operation_id = "enable_webhook_endpoint",
     params(EndpointPath), security(("bearer" = []), ("service_key" = ["webhooks:write"])),

@@ -1,8 +1,8 @@
 //! What events say: the keys that stand beside `type`, and `data`, which is what the API itself answers about that thing.
 //!
 //! No body has what a message, a file, or a request's or response's data says. Where a user is known by its
-//! row only, its place is left open until the event is kept ([`USER_PLACE`]); where a row gets its id when the
-//! edit is planned, the id's ([`ID_PLACE`]).
+//! row only, its place is left open until the event is kept ([`USER_PLACE`]);
+//! where a row gets its id when the edit is planned, it has [`FRESH`] until then.
 
 use crate::auth::grants::UserRef;
 use crate::credits::context::Context;
@@ -29,16 +29,13 @@ use utoipa::ToSchema;
 
 /// What stands in a body for the external id of its user: no JSON text has it anywhere else.
 pub const USER_PLACE: char = '\u{1}';
-/// What stands in a body for a fresh id: no JSON text has it anywhere else.
-pub const ID_PLACE: char = '\u{2}';
-/// The id of a row that is to get a fresh one.
+/// The id, in a body, of a row that is to get a fresh one.
 pub const FRESH: i64 = i64::MIN;
 
 /// How a view is made whose user's external id is not known; [`text`] leaves its place open.
 static UNNAMED: LazyLock<Option<ExternalId>> = LazyLock::new(|| "@".parse().ok());
-/// How that and [`FRESH`] are written. In every view they come before whatever callers say.
+/// How that is written. In every view it comes before whatever callers say, in whose strings quotes are escaped.
 const UNNAMED_TEXT: &str = "\"user_id\":\"@\"";
-const FRESH_TEXT: &str = "-9223372036854775808";
 
 /// Builds a body with a name for its user that is filled in where the event is kept.
 fn unnamed<T>(make: impl FnOnce(&ExternalId) -> T) -> Option<T> {
@@ -50,9 +47,6 @@ fn unnamed<T>(make: impl FnOnce(&ExternalId) -> T) -> Option<T> {
 pub fn text(body: &impl Serialize) -> String {
     // Bodies are structs of texts and numbers, which always serialise.
     let mut text = serde_json::to_string(body).unwrap_or_default();
-    if let Some(at) = text.find(FRESH_TEXT) {
-        text.replace_range(at..at + FRESH_TEXT.len(), "\u{2}");
-    }
     if let Some(at) = text.find(UNNAMED_TEXT) {
         text.replace_range(at..at + UNNAMED_TEXT.len(), "\"user_id\":\"\u{1}\"");
     }

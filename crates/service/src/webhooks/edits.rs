@@ -15,6 +15,11 @@ pub(super) const NOBODY: UserRowId = UserRowId(0);
 /// How many deliveries of an endpoint are removed with it; retention removes the others by and by.
 const REMOVED_AT_ONCE: i64 = 1_000;
 
+/// How many events from before it was disabled wait for an endpoint that is enabled again; the others are fetched by *recover*.
+const BACKLOG_MAX: i64 = 10_000;
+/// Among how many they are looked for.
+const BACKLOG_AMONG: i64 = 100_000;
+
 /// Takes the text of an engine, in which one expression differs: how far events are numbered. It is read by the statement
 /// that makes or enables an endpoint, so whatever is committed after its answer has a greater number.
 /// What was committed shortly before may be numbered after, and is told in vain; nothing is missed.
@@ -132,18 +137,37 @@ pub fn update(db: &Db, endpoint_id: &str, change: &Change, now: Timestamp) -> Ed
         statements.push(Statement::any(forget, vec![endpoint_id.into()]));
         statements.extend(subscriptions(endpoint_id, names));
     }
-    statements.extend(change.enabled.map(|enabled| switch(db, endpoint_id, enabled, now)));
+    statements.extend(change.enabled.into_iter().flat_map(|enabled| switch(db, endpoint_id, enabled, now)));
     Edit::new(NOBODY, statements)
 }
 
 /// Has an endpoint told, or not; statement 0 finds none. One that is as it is to be stays as it is.
 #[must_use]
 pub fn set_enabled(db: &Db, endpoint_id: &str, enabled: bool, now: Timestamp) -> Edit {
-    Edit::new(NOBODY, vec![turn(endpoint_id, now), switch(db, endpoint_id, enabled, now)])
+    let mut statements = vec![turn(endpoint_id, now)];
+    statements.extend(switch(db, endpoint_id, enabled, now));
+    Edit::new(NOBODY, statements)
 }
 
-/// One that is enabled again begins with what happens from now on; whoever sent to it before has no hold on it any more.
-fn switch(db: &Db, endpoint_id: &str, enabled: bool, now: Timestamp) -> Statement {
+/// What happened before an endpoint was disabled, and was not told until then, waits for it: at most `$4` events, found among `$3`.
+macro_rules! backlog {
+    ($position:literal) => {
+        concat!(
+            "INSERT INTO webhook_deliveries (endpoint, event_id, user_id, status, attempts, next_attempt_at, log, updated_at) \
+             SELECT w.id, e.id, e.user_id, 'pending', CAST(0 AS BIGINT), CAST($2 AS BIGINT), '[]', CAST($2 AS BIGINT) \
+             FROM webhook_endpoints w JOIN webhook_events e ON ", $position, " > w.position AND ",
+            $position, " <= w.position + CAST($3 AS BIGINT) WHERE w.endpoint_id = $1 AND w.status = 'disabled' \
+             AND e.created_at < w.disabled_at AND e.endpoint IS NULL \
+             AND (w.user_ids = '[]' OR REPLACE(w.user_ids, '\"' || e.auth0_id || '\"', '') <> w.user_ids) \
+             AND EXISTS (SELECT 1 FROM webhook_subscriptions s WHERE s.event_type = e.event_type AND s.endpoint = w.id) \
+             ORDER BY ", $position, " LIMIT CAST($4 AS BIGINT) ON CONFLICT (endpoint, event_id) DO NOTHING"
+        )
+    };
+}
+
+/// One that is enabled again goes on with what happens from now on, and with what had happened before it was disabled: only what
+/// happened in between is passed over. Whoever sent to it before has no hold on it any more.
+fn switch(db: &Db, endpoint_id: &str, enabled: bool, now: Timestamp) -> Vec<Statement> {
     if enabled {
         let sql = newest!(
             db,
@@ -151,11 +175,16 @@ fn switch(db: &Db, endpoint_id: &str, enabled: bool, now: Timestamp) -> Statemen
              leased_by = NULL, leased_until = 0, position = ",
             " WHERE endpoint_id = $1 AND status = 'disabled'"
         );
-        return Statement::any(sql, vec![endpoint_id.into()]);
+        let backlog = match db {
+            Db::Sqlite(_) => backlog!("e.id"),
+            Db::Postgres(_) => backlog!("e.position"),
+        };
+        let waits = vec![endpoint_id.into(), now.micros().into(), BACKLOG_AMONG.into(), BACKLOG_MAX.into()];
+        return vec![Statement::any(backlog, waits), Statement::any(sql, vec![endpoint_id.into()])];
     }
     let sql = "UPDATE webhook_endpoints SET status = 'disabled', disabled_reason = 'by_request', disabled_at = $2 \
         WHERE endpoint_id = $1 AND status = 'enabled'";
-    Statement::any(sql, vec![endpoint_id.into(), now.micros().into()])
+    vec![Statement::any(sql, vec![endpoint_id.into(), now.micros().into()])]
 }
 
 /// Gives an endpoint its next secret; those before it end when the overlap does, or earlier where they would have.
@@ -170,8 +199,9 @@ pub fn rotate(endpoint_id: &str, next: &SigningKey, overlap_ends_at: Timestamp, 
     let at = |instant: Timestamp| vec![endpoint_id.into(), instant.micros().into()];
     let statements = vec![
         turn(endpoint_id, now),
-        Statement::any(forget, at(now)),
         Statement::any(end, at(overlap_ends_at)),
+        // After those that end now: without an overlap there is room for the next one, however many signed.
+        Statement::any(forget, at(now)),
         secret(endpoint_id, next, now),
     ];
     Edit::new(NOBODY, statements)

@@ -1,6 +1,6 @@
 //! What others can be told of.
 
-use super::bodies::{ID_PLACE, text};
+use super::bodies::{FRESH, text};
 use crate::db::Value;
 use crate::writer::Statement;
 use kernel::{Timestamp, UserRowId};
@@ -91,8 +91,7 @@ const _: () = assert!(EventType::ALL.len() <= 64);
 
 impl EventType {
     /// Its bit in a set of kinds.
-    #[must_use]
-    pub const fn bit(self) -> u64 {
+    const fn bit(self) -> u64 {
         1 << self as u32
     }
 
@@ -100,6 +99,34 @@ impl EventType {
     #[must_use]
     pub const fn is_of_user(self) -> bool {
         !matches!(self, Self::AlertWebhookDisabled | Self::AlertLedgerMismatch)
+    }
+}
+
+/// A set of kinds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Kinds(pub u64);
+
+impl Kinds {
+    /// Every kind there is.
+    pub const ALL: Self = Self(u64::MAX);
+
+    /// Whether that kind is one of them.
+    #[must_use]
+    pub const fn has(self, kind: EventType) -> bool {
+        self.0 & kind.bit() != 0
+    }
+}
+
+impl FromIterator<EventType> for Kinds {
+    fn from_iter<I: IntoIterator<Item = EventType>>(kinds: I) -> Self {
+        Self(kinds.into_iter().fold(0, |set, kind| set | kind.bit()))
+    }
+}
+
+impl<'a> FromIterator<&'a str> for Kinds {
+    /// A kind of another release is left out.
+    fn from_iter<I: IntoIterator<Item = &'a str>>(names: I) -> Self {
+        names.into_iter().filter_map(|name| name.parse::<EventType>().ok()).collect()
     }
 }
 
@@ -138,11 +165,13 @@ impl Event {
         Self { kind, user: Some(user), body: text(body), at }
     }
 
-    /// The same with the fresh id of the row that was made, where its body leaves a place for it.
+    /// The same with the id of the row that was made, where its body has [`FRESH`]: in every view it comes before whatever
+    /// callers say.
     #[must_use]
     pub fn with_id(mut self, id: i64) -> Self {
-        if let Some(place) = self.body.find(ID_PLACE) {
-            self.body.replace_range(place..=place, &id.to_string());
+        let fresh = FRESH.to_string();
+        if let Some(place) = self.body.find(&fresh) {
+            self.body.replace_range(place..place + fresh.len(), &id.to_string());
         }
         self
     }
@@ -176,6 +205,7 @@ impl Event {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
     use std::collections::HashSet;
 
     #[test]
@@ -194,5 +224,22 @@ mod tests {
             "credit.stolen".parse::<EventType>(),
             Err("there is no event type \"credit.stolen\"".to_owned())
         );
+    }
+
+    #[test]
+    fn what_a_caller_says_is_never_taken_for_a_place_that_is_left_open() {
+        let said = json!({"data": {"id": FRESH, "title": FRESH.to_string(), "metadata": {"id": FRESH}}});
+        let event = Event::of(EventType::SessionCreated, UserRowId(1), Timestamp::from_micros(1), &said);
+        let told = event.clone().with_id(7).body;
+        assert_eq!(told, event.body.replacen(&FRESH.to_string(), "7", 1));
+        assert!(serde_json::from_str::<serde_json::Value>(&event.body).is_ok(), "{}", event.body);
+    }
+
+    #[test]
+    fn a_set_of_kinds_has_those_of_its_names_that_this_release_knows() {
+        let kinds: Kinds = ["credit.consumed", "credit.stolen"].into_iter().collect();
+        assert!(kinds.has(EventType::CreditConsumed) && !kinds.has(EventType::CreditGranted));
+        assert_eq!(Kinds::default(), Kinds(0));
+        assert!(EventType::ALL.iter().all(|kind| Kinds::ALL.has(*kind)));
     }
 }

@@ -30,5 +30,5 @@ pub mod types;
 pub mod url;
 pub mod wanted;
 
-pub use event::{Event, EventType};
+pub use event::{Event, EventType, Kinds};
 pub use outbox::Outbox;

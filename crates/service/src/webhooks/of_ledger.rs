@@ -1,7 +1,7 @@
 //! What the ledger's changes are to others: its entries, holds, limits, and what is left.
 
 use super::bodies::{CreditEvent, CreditLimitEvent, HoldEvent, LimitEvent, LowBalanceEvent, text};
-use super::{EventType, Outbox};
+use super::{EventType, Kinds};
 use crate::credits::hold::{Hold, HoldStatus};
 use crate::credits::{Account, Entry, EntryKind};
 use crate::limits::view::LimitAlert;
@@ -15,7 +15,7 @@ const TOLD_AT: [(i128, EventType); 2] =
     [(80, EventType::AlertLimitThreshold), (100, EventType::AlertLimitReached)];
 
 /// Notes what an entry is to others.
-pub fn of_entry(changes: &mut Changes, outbox: &Outbox, entry: &Entry) {
+pub fn of_entry(changes: &mut Changes, wanted: Kinds, entry: &Entry) {
     let kind = match entry.kind {
         EntryKind::Consume | EntryKind::Capture => EventType::CreditConsumed,
         EntryKind::Recharge => EventType::CreditRecharged,
@@ -25,7 +25,7 @@ pub fn of_entry(changes: &mut Changes, outbox: &Outbox, entry: &Entry) {
         EntryKind::Expire => EventType::CreditExpired,
         EntryKind::Adjust => EventType::CreditAdjusted,
     };
-    changes.tell(outbox, (kind, entry.user, entry.created_at), || text(&CreditEvent::new(entry)));
+    changes.tell(wanted, (kind, entry.user, entry.created_at), || text(&CreditEvent::new(entry)));
 }
 
 /// What of an open hold a tick may change.
@@ -46,7 +46,7 @@ impl Ticking {
 /// Notes what became of a hold; `before` is how it stood before a tick.
 pub fn of_hold(
     changes: &mut Changes,
-    outbox: &Outbox,
+    wanted: Kinds,
     (user, at): (UserRowId, Timestamp),
     hold: &Hold,
     before: Option<Ticking>,
@@ -61,19 +61,19 @@ pub fn of_hold(
         (HoldStatus::Open, Some(before)) if before != now => EventType::HoldExtended,
         (HoldStatus::Open, Some(_)) => return,
     };
-    changes.tell(outbox, (kind, user, at), || text(&HoldEvent::new(user, hold)));
+    changes.tell(wanted, (kind, user, at), || text(&HoldEvent::new(user, hold)));
 }
 
 /// Notes which limits' parts are spent by what moves; `counters` is how they stood before.
 pub fn of_moves(
     changes: &mut Changes,
-    outbox: &Outbox,
+    wanted: Kinds,
     (user, at): (UserRowId, Timestamp),
     limits: &[Limit],
     counters: &HashMap<CounterKey, Used>,
     moves: &[Move],
 ) {
-    if moves.is_empty() || !TOLD_AT.iter().any(|(_, kind)| outbox.wants(*kind)) {
+    if moves.is_empty() || !TOLD_AT.iter().any(|(_, kind)| wanted.has(*kind)) {
         return;
     }
     let mut seen: HashMap<&CounterKey, Used> = HashMap::new();
@@ -92,7 +92,7 @@ pub fn of_moves(
                 let data = LimitAlert::new(limit, &one.key.value, standing);
                 let percent = i64::try_from(percent).unwrap_or(100);
                 let body = LimitEvent { limit_id: limit.id.clone(), percent, data };
-                changes.tell(outbox, (kind, user, at), || text(&body));
+                changes.tell(wanted, (kind, user, at), || text(&body));
             }
         }
     }
@@ -101,16 +101,18 @@ pub fn of_moves(
 /// What an account had before a command, as far as others are told of what becomes of it.
 #[derive(Debug, Clone, Copy)]
 pub struct Before {
-    available: Credits,
+    /// Absent where nobody is told that little is left.
+    available: Option<Credits>,
     credit_limit: Credits,
 }
 
 impl Before {
-    /// Of that account, as it was left by its last change: what time has taken since counts as taken by the command.
+    /// Of that account, as it was left by its last change: what time has taken since counts as taken by the command. What
+    /// is free, for which every grant is looked at, is asked only where a threshold may be passed: one of 0 means never.
     #[must_use]
-    pub fn of(account: &Account) -> Self {
-        let anything = crate::credits::context::Context::default();
-        let available = account.free_for(&anything, account.updated_at);
+    pub fn of(account: &Account, threshold: Credits) -> Self {
+        let free = || account.free_for(&crate::credits::context::Context::default(), account.updated_at);
+        let available = (threshold > Credits::ZERO).then(free);
         Self { available, credit_limit: account.credit_limit }
     }
 }
@@ -118,18 +120,18 @@ impl Before {
 /// Notes that little is left, and that the credit limit is another one.
 pub fn of_account(
     changes: &mut Changes,
-    outbox: &Outbox,
+    wanted: Kinds,
     account: &Account,
     (before, threshold): (Before, Credits),
     at: Timestamp,
 ) {
-    let after = Before::of(account);
+    let after = Before::of(account, threshold);
     if before.credit_limit != after.credit_limit {
         let told = (EventType::CreditLimitChanged, account.user, at);
-        changes.tell(outbox, told, || text(&CreditLimitEvent::new(account, at)));
+        changes.tell(wanted, told, || text(&CreditLimitEvent::new(account, at)));
     }
-    if before.available >= threshold && after.available < threshold {
+    if before.available >= Some(threshold) && after.available.is_some_and(|left| left < threshold) {
         let told = (EventType::CreditLowBalance, account.user, at);
-        changes.tell(outbox, told, || text(&LowBalanceEvent::new(account, threshold, at)));
+        changes.tell(wanted, told, || text(&LowBalanceEvent::new(account, threshold, at)));
     }
 }

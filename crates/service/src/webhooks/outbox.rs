@@ -3,17 +3,22 @@
 //! Whether one asks is decided by the statement that keeps the event. What is known in memory only
 //! saves making bodies that nobody wants: on SQLite the asked-for kinds are added before the endpoint
 //! that asks is written, by the one process there is; on PostgreSQL another process may have written
-//! it, so everything is offered to the statement.
+//! it, so a batch reads anew what is asked for, and an edit offers everything to the statement. An endpoint that is
+//! written after that read is not yet known to whoever asked for what the batch does.
 //!
 //! Where the ledger decides, a user is known by its row only. Its external id is written into the body's place for it
 //! ([`super::bodies::USER_PLACE`]) by the same statement.
 
-use super::{Event, EventType};
+use super::{Event, EventType, Kinds};
 use crate::db::{Db, DbError, write::Write};
+use deadpool_postgres::Object;
 use rusqlite::{Connection, params};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::Notify;
+
+/// What a statement that keeps an event begins with.
+pub const KEEP: &str = "INSERT INTO webhook_events ";
 
 /// The text that keeps one event, where some endpoint asks for its kind and the condition holds; the event's parameters
 /// are [`Event::values`], those of the condition `$5` and on.
@@ -30,6 +35,9 @@ macro_rules! keep_one {
 }
 pub(crate) use keep_one;
 
+/// What endpoints ask for.
+const ASKED: &str = "SELECT DISTINCT event_type FROM webhook_subscriptions";
+
 /// What is asked for, and the bell that wakes whoever tells.
 #[derive(Debug, Clone)]
 pub struct Outbox {
@@ -44,35 +52,32 @@ impl Outbox {
     /// [`DbError`].
     pub async fn over(db: &Db) -> Result<Self, DbError> {
         let wanted = match db {
-            Db::Postgres(_) => u64::MAX,
-            Db::Sqlite(_) => {
-                let sql = "SELECT DISTINCT event_type FROM webhook_subscriptions";
-                let kinds = db.query::<String>(sql, vec![]).await?;
-                // A kind of an older release is asked for in vain.
-                kinds
-                    .iter()
-                    .filter_map(|name| name.parse().ok())
-                    .fold(0, |set, kind: EventType| set | kind.bit())
-            }
+            Db::Postgres(_) => Kinds::ALL,
+            Db::Sqlite(_) => db.query::<String>(ASKED, vec![]).await?.iter().map(String::as_str).collect(),
         };
         Ok(Self::wanting(wanted))
     }
 
-    fn wanting(wanted: u64) -> Self {
-        Self { wanted: Arc::new(AtomicU64::new(wanted)), bell: Arc::new(Notify::new()) }
+    fn wanting(wanted: Kinds) -> Self {
+        Self { wanted: Arc::new(AtomicU64::new(wanted.0)), bell: Arc::new(Notify::new()) }
+    }
+
+    /// What endpoints may ask for.
+    #[must_use]
+    pub fn wanted(&self) -> Kinds {
+        Kinds(self.wanted.load(Ordering::SeqCst))
     }
 
     /// Whether an endpoint may ask for that kind.
     #[must_use]
     pub fn wants(&self, kind: EventType) -> bool {
-        self.wanted.load(Ordering::Relaxed) & kind.bit() != 0
+        self.wanted().has(kind)
     }
 
     /// Has these kinds offered from now on. It is called before the endpoint that asks is written, and is never undone:
     /// what is offered in vain is not kept.
     pub fn want(&self, kinds: impl IntoIterator<Item = EventType>) {
-        let set = kinds.into_iter().fold(0, |set, kind| set | kind.bit());
-        self.wanted.fetch_or(set, Ordering::SeqCst);
+        self.wanted.fetch_or(kinds.into_iter().collect::<Kinds>().0, Ordering::SeqCst);
     }
 
     /// Wakes whoever tells: there may be something new.
@@ -89,7 +94,7 @@ impl Outbox {
 impl Default for Outbox {
     /// One to which everything is offered.
     fn default() -> Self {
-        Self::wanting(u64::MAX)
+        Self::wanting(Kinds::ALL)
     }
 }
 
@@ -111,6 +116,16 @@ pub fn write_sqlite(connection: &Connection, events: &[Event]) -> Result<(), DbE
         insert.execute(params![user, event.kind.as_str(), event.body, event.at.micros()])?;
     }
     Ok(())
+}
+
+/// Reads on PostgreSQL what is asked for.
+///
+/// # Errors
+/// [`DbError`].
+pub async fn wanted_postgres(connection: &Object) -> Result<Kinds, DbError> {
+    let statement = connection.prepare_cached(ASKED).await?;
+    let rows = connection.query(&statement, &[]).await?;
+    Ok(rows.iter().map(|row| row.get::<_, &str>(0)).collect())
 }
 
 /// What keeps events on PostgreSQL. It is the last that a transaction does, when it holds every lock that it needs: so of two that

@@ -8,6 +8,7 @@
 use super::ids::Counter;
 use crate::db::Value;
 use crate::webhooks::Event;
+use crate::webhooks::outbox::KEEP;
 use kernel::UserRowId;
 
 /// A small change of one user's rows.
@@ -66,6 +67,12 @@ impl Edit {
     pub fn telling(mut self, event: impl Into<Option<Event>>) -> Self {
         self.events.extend(event.into());
         self
+    }
+
+    /// Whether a statement of its own keeps an event.
+    #[must_use]
+    pub fn tells(&self) -> bool {
+        self.statements.iter().any(|statement| statement.sql.starts_with(KEEP))
     }
 
     /// The same edit with the fresh id in its place.

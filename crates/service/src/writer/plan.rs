@@ -12,14 +12,15 @@ use crate::credits::reseal::{self, Reseal};
 use crate::credits::{Account, Entry, EntryKind, Grant, Source, chain, decide};
 use crate::db::DbError;
 use crate::limits::{self, CounterKey, Moves, Used};
+use crate::sessions::model::Session;
 use crate::sessions::{Append, Message, Move};
 use crate::usage::rollup::{self, Key, Sums};
 use crate::usage::{Outcome, Record, UsageRecord};
 use crate::users::api::Profile;
 use crate::users::{Ensure, User, rules::Directory};
-use crate::webhooks::bodies::{MessageEvent, UsageEvent, UserEvent, text};
+use crate::webhooks::bodies::{MessageEvent, SessionEvent, UsageEvent, UserEvent, text};
 use crate::webhooks::of_ledger::{Before, Ticking, of_account, of_entry, of_hold, of_moves};
-use crate::webhooks::{Event, EventType, Outbox};
+use crate::webhooks::{Event, EventType, Kinds};
 use bytes::Bytes;
 use kernel::{Credits, GrantId, HoldId, Timestamp, TransactionId, UserRowId};
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -69,6 +70,8 @@ pub struct Working {
     pub events: HashMap<(UserRowId, String), UsageRecord>,
     /// Sessions that are there.
     pub sessions: HashSet<i64>,
+    /// Those of them that are expired.
+    pub expired: HashMap<i64, Session>,
     /// The answers of idempotency keys, by caller and key.
     pub answers: HashMap<(String, String), StoredAnswer>,
 }
@@ -133,8 +136,8 @@ pub struct Changes {
     pub messages: Vec<Message>,
     /// What sessions move by.
     pub moves: BTreeMap<i64, Move>,
-    /// Small changes, in order.
-    pub edits: Vec<Edit>,
+    /// Small changes, in order, each with how many of the events come before it.
+    pub edits: Vec<(usize, Edit)>,
     /// What others are told of, in the order in which it happened.
     pub events: Vec<Event>,
     /// What the audit log says of it.
@@ -149,11 +152,11 @@ impl Changes {
     /// Notes an event, where it is wanted.
     pub fn tell(
         &mut self,
-        outbox: &Outbox,
+        wanted: Kinds,
         (kind, user, at): (EventType, UserRowId, Timestamp),
         body: impl FnOnce() -> String,
     ) {
-        if outbox.wants(kind) {
+        if wanted.has(kind) {
             self.events.push(Event { kind, user: Some(user), body: body(), at });
         }
     }
@@ -185,7 +188,7 @@ pub struct Plan<'a> {
     /// What configuration says.
     pub rules: Rules,
     /// What others want to be told of.
-    pub outbox: &'a Outbox,
+    pub wanted: Kinds,
     /// When the batch happens.
     pub now: Timestamp,
     /// What is to be written.
@@ -335,7 +338,10 @@ impl Plan<'_> {
             | LedgerCommand::Settle => facts,
         };
         let told = [EventType::CreditLowBalance, EventType::CreditLimitChanged];
-        let before = told.iter().any(|kind| self.outbox.wants(*kind)).then(|| Before::of(account));
+        let before = told
+            .iter()
+            .any(|kind| self.wanted.has(*kind))
+            .then(|| Before::of(account, self.rules.low_balance));
         let ticking = match command {
             LedgerCommand::Tick(tick) => {
                 account.holds.iter().find(|hold| hold.n == tick.hold).map(Ticking::of)
@@ -353,7 +359,7 @@ impl Plan<'_> {
         let hold = decision.hold.clone();
         let entry = self.write(user, Some(read), decision, ticking).map_err(internal)?;
         if let (Some(before), Some(account)) = (before, self.working.accounts.get(&user)) {
-            of_account(&mut self.changes, self.outbox, account, (before, self.rules.low_balance), now);
+            of_account(&mut self.changes, self.wanted, account, (before, self.rules.low_balance), now);
         }
         if let Some(hold) = hold {
             let seq = hold.settled.and_then(|settled| settled.entry_seq);
@@ -414,7 +420,7 @@ impl Plan<'_> {
                 let reversed = self.working.reversed.entry(GrantId { user, seq }).or_default();
                 *reversed = Credits::from_micro(reversed.micro() - entry.amount.micro());
             }
-            of_entry(&mut self.changes, self.outbox, &entry);
+            of_entry(&mut self.changes, self.wanted, &entry);
             if entry.cause.hold_id.is_some() {
                 self.working.entries.insert(entry.transaction_id(), entry.clone());
             }
@@ -441,14 +447,14 @@ impl Plan<'_> {
         let now = self.now;
         for hold in decision.holds {
             let before = ticking.filter(|_| hold.status == HoldStatus::Open);
-            of_hold(&mut self.changes, self.outbox, (user, now), &hold, before);
+            of_hold(&mut self.changes, self.wanted, (user, now), &hold, before);
             self.working.holds.insert(hold.id(user), hold.clone());
             self.changes.holds.insert((user, hold.n), hold);
         }
         if let Some(account) = self.working.accounts.get(&user) {
             let (limits, at) = (&account.limits, account.time(now));
             let counters = &self.working.counters;
-            of_moves(&mut self.changes, self.outbox, (user, at), limits, counters, &decision.moves);
+            of_moves(&mut self.changes, self.wanted, (user, at), limits, counters, &decision.moves);
         }
         limits::apply(&mut self.working.counters, &decision.moves);
         self.changes.moves_of_limits.add(&decision.moves);
@@ -493,7 +499,7 @@ impl Plan<'_> {
         let account = self.working.accounts.get(&user.id);
         let available = account.map_or(Credits::ZERO, |account| account.available(self.now));
         let credits_total = account.map_or(Credits::ZERO, |account| account.credits_total);
-        self.changes.tell(self.outbox, (kind, user.id, self.now), || {
+        self.changes.tell(self.wanted, (kind, user.id, self.now), || {
             text(&UserEvent { data: Profile::new(user.clone(), available, credits_total) })
         });
     }
@@ -587,7 +593,7 @@ impl Plan<'_> {
     /// Notes what became of a usage record.
     pub fn tell_usage(&mut self, kind: EventType, record: &UsageRecord) {
         let told = (kind, record.user, self.now);
-        self.changes.tell(self.outbox, told, || text(&UsageEvent::new(record)));
+        self.changes.tell(self.wanted, told, || text(&UsageEvent::new(record)));
     }
 
     /// Whether the user is there and not deleted.
@@ -616,9 +622,15 @@ impl Plan<'_> {
         let (now, life) = (self.now, self.rules.session_life);
         let moved = self.changes.moves.entry(session.row).or_insert_with(|| Move::new(now, life));
         append.messages.iter().for_each(|new| moved.add(&new.facts));
+        if let Some(expired) = self.working.expired.remove(&session.row) {
+            moved.revives = true;
+            let told = (EventType::SessionActivated, session.user, now);
+            let revived = expired.revived(moved);
+            self.changes.tell(self.wanted, told, || text(&SessionEvent::new(revived, now)));
+        }
         for message in &added {
             let told = (EventType::SessionMessageAdded, session.user, now);
-            self.changes.tell(self.outbox, told, || text(&MessageEvent::new(message)));
+            self.changes.tell(self.wanted, told, || text(&MessageEvent::new(message)));
         }
         self.changes.messages.extend(added.iter().cloned());
         Ok(Done::Messages(added))
@@ -635,15 +647,16 @@ impl Plan<'_> {
         if reseal.apply(account) {
             statements.push(reseal::finished(user));
         }
-        self.changes.edits.push(Edit::new(user, statements));
+        self.changes.edits.push((self.changes.events.len(), Edit::new(user, statements)));
         Ok(Done::Settled)
     }
 
     fn edit(&mut self, edit: &Edit) -> Result<Done, WriteError> {
         let id = edit.fresh.map(|counter| self.ids.of(counter).take()).transpose().map_err(internal)?;
-        let wanted = edit.events.iter().filter(|event| self.outbox.wants(event.kind)).cloned();
+        let planned = id.map_or_else(|| edit.clone(), |id| edit.with_id(id));
+        self.changes.edits.push((self.changes.events.len(), planned));
+        let wanted = edit.events.iter().filter(|event| self.wanted.has(event.kind)).cloned();
         self.changes.events.extend(wanted.map(|event| id.map_or(event.clone(), |id| event.with_id(id))));
-        self.changes.edits.push(id.map_or_else(|| edit.clone(), |id| edit.with_id(id)));
         Ok(Done::Edited(id))
     }
 }

@@ -20,6 +20,7 @@ use crate::measure;
 use crate::{limits, sessions, usage, users, webhooks};
 use deadpool_postgres::Object;
 use futures_util::FutureExt as _;
+use futures_util::future::try_join;
 use kernel::{Clock, UserRowId};
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
@@ -172,7 +173,10 @@ impl Lane {
         needs: &Needs,
         trust: Trust,
     ) -> Result<Vec<Checked>, DbError> {
-        let (mut working, remembered) = self.load(connection, needs, trust).await?;
+        // Both are sent at once, so that asking what is wanted costs no round trip of its own where anything is read.
+        let wanted = webhooks::outbox::wanted_postgres(connection);
+        let (wanted, loaded) = try_join(wanted, self.load(connection, needs, trust)).await?;
+        let (mut working, remembered) = loaded;
         let now = self.clock.now();
         working.counters = limits::engine::postgres::load(connection, &needs.counters(&working, now)).await?;
         self.reserve(needs, working.entries_max(jobs, now)).await?;
@@ -180,7 +184,7 @@ impl Lane {
             working: &mut working,
             ids: &mut self.ids,
             rules: self.rules,
-            outbox: &self.told.outbox,
+            wanted,
             now,
             changes: Changes::default(),
         };
@@ -193,7 +197,12 @@ impl Lane {
         writes.extend(usage::engine::postgres::writes(&changes));
         writes.extend(sessions::engine::postgres::writes(&changes));
         writes.extend(limits::engine::postgres::writes(&changes.moves_of_limits));
-        for edit in &changes.edits {
+        let mut told = 0;
+        for (before, edit) in &changes.edits {
+            if edit.tells() {
+                writes.extend(webhooks::outbox::write_postgres(&changes.events[told..*before]));
+                told = *before;
+            }
             writes.extend(edit.statements.iter().enumerate().map(write::Write::of_edit));
         }
         writes.extend(audit.iter().enumerate().map(write::Write::of_edit));
@@ -203,7 +212,7 @@ impl Lane {
         if let Some(before) = changes.forget_keys {
             writes.push(write::Write::any(FORGET_KEYS).value(before.micros()));
         }
-        writes.extend(webhooks::outbox::write_postgres(&changes.events));
+        writes.extend(webhooks::outbox::write_postgres(&changes.events[told..]));
         if !writes.is_empty() {
             write::run(connection, &writes, trust != Trust::Lock).await?;
         }
@@ -252,7 +261,7 @@ impl Lane {
         credits::engine::postgres::accounts(connection, &wanted, trust == Trust::Lock, &mut working).await?;
         credits::engine::postgres::load(connection, needs, &mut working).await?;
         usage::engine::postgres::load(connection, needs, &mut working).await?;
-        sessions::engine::postgres::load(connection, needs, &mut working).await?;
+        sessions::engine::postgres::load(connection, needs, self.clock.now(), &mut working).await?;
         load_answers(connection, needs, &mut working).await?;
         Ok((working, remembered))
     }

@@ -112,7 +112,7 @@ impl Engine {
             working: &mut working,
             ids: &mut self.ids,
             rules: self.rules,
-            outbox: &self.told.outbox,
+            wanted: self.told.outbox.wanted(),
             now,
             changes: Changes::default(),
         };
@@ -146,7 +146,7 @@ impl Engine {
         }
         credits::engine::sqlite::load(connection, needs, &mut working)?;
         usage::engine::sqlite::load(connection, needs, &mut working)?;
-        sessions::engine::sqlite::load(connection, needs, &mut working)?;
+        sessions::engine::sqlite::load(connection, needs, self.clock.now(), &mut working)?;
         let mut answer = connection.prepare_cached(
             "SELECT fingerprint, body FROM idempotency_keys WHERE caller = ?1 AND key = ?2",
         )?;
@@ -180,7 +180,12 @@ impl Engine {
         usage::engine::sqlite::write(&transaction, changes)?;
         sessions::engine::sqlite::write(&transaction, changes)?;
         limits::engine::sqlite::write(&transaction, &changes.moves_of_limits)?;
-        for edit in &changes.edits {
+        let mut told = 0;
+        for (before, edit) in &changes.edits {
+            if edit.tells() {
+                webhooks::outbox::write_sqlite(&transaction, &changes.events[told..*before])?;
+                told = *before;
+            }
             run_statements(&transaction, &edit.statements)?;
         }
         for record in &changes.audit {
@@ -198,7 +203,7 @@ impl Engine {
                 insert.execute(params![key.caller, key.key, key.fingerprint, &answer.body[..], now, user])?;
             }
         }
-        webhooks::outbox::write_sqlite(&transaction, &changes.events)?;
+        webhooks::outbox::write_sqlite(&transaction, &changes.events[told..])?;
         if let Some(before) = changes.forget_keys {
             transaction.execute(&FORGET_KEYS.replace('$', "?"), [before.micros()])?;
         }

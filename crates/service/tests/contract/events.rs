@@ -1,6 +1,8 @@
 //! What others are told: each change once, in order, as it is described; and nothing of what did not happen.
 
-use crate::support::{session, with_settings};
+use crate::explain::verified;
+use crate::rerate::{call, price};
+use crate::support::{session, with, with_settings};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -80,6 +82,11 @@ macro_rules! tells {
         assert_eq!(kinds($app, before).await, wanted, "of {}", stringify!($action));
         outcome
     }};
+}
+
+async fn edit(app: &TestApp, statements: Vec<Statement>) {
+    let edit = Edit::new(kernel::UserRowId(0), statements);
+    let _ = app.inside().writer.execute(Command::Edit(edit)).await.expect("an edit");
 }
 
 async fn put(actor: &Actor, path: &str, body: Value) {
@@ -232,6 +239,30 @@ both_engines! {
         assert!(created["data"]["id"].as_i64().is_some_and(|id| id > 0), "{created}");
     }
 
+    async fn a_message_to_an_expired_session_tells_that_it_is_active_again(app: TestApp) {
+        app.alice.ensure().await;
+        let path = session(&app.alice).await;
+        want_all(&app).await;
+        let messages = format!("{path}/messages");
+        let say = async || {
+            let _ = app.alice.post(&messages, json!({"role": "user", "content": "canary"})).await.ok();
+        };
+        tells!(&app, say().await, "session.message_added");
+        // Whether or not it was written down that it expired.
+        app.advance(Duration::from_secs(40 * 24 * 3600));
+        tells!(&app, say().await, "session.activated", "session.message_added");
+        tells!(&app, say().await, "session.message_added");
+        app.advance(Duration::from_secs(40 * 24 * 3600));
+        app.sweep().await;
+        tells!(&app, say().await, "session.activated", "session.message_added");
+        let told = told(&app).await;
+        let active = told.iter().rfind(|one| one.kind == "session.activated").expect("it was told");
+        let data = &active.body["data"];
+        assert_eq!((&data["status"], &data["message_count"]), (&json!("active"), &json!(4)));
+        assert_eq!(*data, with(app.alice.get(&path).await.data(), json!({"conversation_data": {}})));
+        assert!(told.iter().all(|one| !one.text.contains("canary")));
+    }
+
     async fn free_and_set_plans_are_told(app: TestApp) {
         app.alice.ensure().await;
         want_all(&app).await;
@@ -266,6 +297,20 @@ both_engines! {
         assert_eq!(of_subscription(before).await, ["subscription.renewed"]);
     }
 
+    async fn a_ledger_that_does_not_fit_is_told(app: TestApp) {
+        app.alice.ensure().await;
+        want_all(&app).await;
+        let verify = async || {
+            let _ = app.admin.post("/api/v1/admin/ledger/verify", json!({})).await.ok();
+            verified(&app).await["sound"].clone()
+        };
+        assert_eq!(tells!(&app, verify().await,), true);
+        edit(&app, vec![Statement::any("UPDATE credit_accounts SET balance = balance + 1", vec![])]).await;
+        assert_eq!(tells!(&app, verify().await, "alert.ledger_mismatch"), false);
+        let told = told(&app).await;
+        assert_eq!((&told[0].user, &told[0].body["data"]["sound"]), (&None, &json!(false)));
+    }
+
     async fn nobody_is_told_of_what_nobody_asks_for(app: TestApp) {
         app.alice.ensure().await;
         let _ = app.alice.post(&app.alice.own("/credits/consume"), json!({"amount": 1})).await.ok();
@@ -273,20 +318,81 @@ both_engines! {
     }
 
     async fn what_was_told_of_an_erased_user_goes(app: TestApp) {
+        // Where much was told and forgotten, what is kept begins far from the first number.
+        let far = match app.inside().db.engine() {
+            "sqlite" => "INSERT INTO sqlite_sequence (name, seq) VALUES ('webhook_events', 1000000000000)",
+            _ => "ALTER TABLE webhook_events ALTER COLUMN id RESTART WITH 1000000000000",
+        };
+        edit(&app, vec![Statement::any(far, vec![])]).await;
         want_all(&app).await;
         app.alice.ensure().await;
         app.bob.ensure().await;
+        let excerpt = "INSERT INTO webhook_deliveries (endpoint, event_id, user_id, status, attempts, next_attempt_at, log, updated_at) \
+            SELECT CAST(999 AS BIGINT), id, user_id, 'failed', CAST(1 AS BIGINT), CAST(NULL AS BIGINT), '[]', CAST(0 AS BIGINT) \
+            FROM webhook_events WHERE auth0_id = 'auth0|alice'";
+        edit(&app, vec![Statement::any(excerpt, vec![])]).await;
         let erased = app.admin.delete(&app.alice.own("?erase=true")).await;
         assert!(erased.status < 300, "{}", erased.text());
         app.sweep().await;
         let told = told(&app).await;
         let users: BTreeSet<_> = told.iter().filter_map(|one| one.user.clone()).collect();
         assert_eq!(users, BTreeSet::from(["auth0|bob".to_owned()]));
+        let left = "SELECT COUNT(*) FROM webhook_deliveries";
+        assert_eq!(app.inside().db.find::<i64>(left, &[]).await, Ok(Some(0)), "what an endpoint that is gone answered");
+    }
+
+    async fn that_a_user_is_deleted_is_told_before_it_is_forgotten(app: TestApp) {
+        let hook = async |more: Value| {
+            let asked = with(json!({"url": "https://hooks.example.com/", "event_types": ["*"]}), more);
+            let made = app.backend.post("/api/v1/webhooks/endpoints", asked).await.data();
+            format!("/api/v1/webhooks/endpoints/{}", made["id"].as_str().expect("an id"))
+        };
+        // Nothing answers there.
+        let all = hook(json!({})).await;
+        let both = hook(json!({"user_ids": ["auth0|alice", "auth0|bob"], "enabled": false})).await;
+        let only = hook(json!({"user_ids": ["auth0|alice"]})).await;
+        app.alice.ensure().await;
+        app.bob.ensure().await;
+        let _ = app.alice.patch(&app.alice.own(""), json!({"name": "canary"})).await.ok();
+        let _ = app.alice.post("/api/v1/subscriptions", json!({"plan_type": "free"})).await.ok();
+        let erased = app.admin.delete(&app.alice.own("?erase=true")).await;
+        assert!(erased.status < 300, "{}", erased.text());
+        let (done, begun) = ("SELECT COUNT(*) FROM erasures WHERE status = 'done'", "SELECT COUNT(*) FROM erasures WHERE finished_at IS NOT NULL");
+        let count = async |sql: &str| app.inside().db.find::<i64>(sql, &[]).await.expect("read").unwrap_or(0);
+        for _ in 0..2 {
+            app.sweep().await;
+            let told = told(&app).await;
+            let of_alice: Vec<_> = told.iter().filter(|one| one.user.as_deref() == Some("auth0|alice")).collect();
+            let kinds: Vec<_> = of_alice.iter().map(|one| one.kind.as_str()).collect();
+            assert_eq!(kinds, ["user.deleted", "subscription.ended"]);
+            assert!(of_alice.iter().all(|one| !one.text.contains("canary")), "{}", of_alice[0].text);
+            assert_eq!((count(done).await, count(begun).await), (0, 1));
+        }
+        for path in [&all, &only] {
+            let _ = app.backend.post(&format!("{path}/disable"), json!({})).await.ok();
+        }
+        app.sweep().await;
+        assert_eq!(count(done).await, 1);
+        assert!(told(&app).await.iter().all(|one| one.user.as_deref() != Some("auth0|alice")));
+        assert_eq!(app.backend.get(&both).await.data()["user_ids"], json!(["auth0|bob"]));
+        let only = app.backend.get(&only).await.data();
+        let listed = only["user_ids"][0].as_str().expect("one is listed");
+        assert!(only["status"] == "disabled" && listed.starts_with("erased:"), "nobody, and not everybody: {only}");
+        // And a user whose endpoint never answers is waited for some days only.
+        let _ = app.backend.post(&format!("{all}/enable"), json!({})).await.ok();
+        let _ = app.admin.delete(&app.bob.own("?erase=true")).await;
+        app.sweep().await;
+        assert_eq!(count(done).await, 1);
+        app.advance(user_service::users::told::TOLD_WITHIN);
+        app.sweep().await;
+        assert_eq!(count(done).await, 2);
+        assert_eq!(app.backend.get(&both).await.data()["status"], "disabled");
     }
 
     async fn a_merge_is_told_of_the_user_that_survives(app: TestApp) {
         app.alice.ensure().await;
         app.bob.ensure().await;
+        let _ = app.bob.post("/api/v1/subscriptions", json!({"plan_type": "free"})).await.ok();
         want_all(&app).await;
         let merge = json!({"from": "auth0|bob", "reason": "the same person"});
         let merged = app.admin.post(&app.alice.own("/merge"), merge).await;
@@ -297,6 +403,8 @@ both_engines! {
         assert_eq!(of("user.merged").len(), 1);
         assert_eq!(of("user.merged")[0].user.as_deref(), Some("auth0|alice"));
         assert_eq!(of("user.merged")[0].body["merged_from"], "auth0|bob");
+        assert_eq!(of("subscription.ended").len(), 1, "the plan of the one that ended");
+        assert_eq!(of("subscription.ended")[0].user.as_deref(), Some("auth0|bob"));
         assert_eq!((of("credit.reversed").len(), of("credit.granted").len(), of("user.deleted").len()), (1, 1, 1));
     }
 }
@@ -325,6 +433,51 @@ async fn little_left_and_limits_spent_are_told_when_they_are_passed() {
         tells!(app, consume(1).await, "credit.consumed", "alert.limit_threshold");
         tells!(app, alice.post(&alice.own("/credits/consume"), json!({"amount": 50})).await,);
         tells!(app, consume(20).await, "credit.consumed", "alert.limit_reached");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_balance_is_never_low_where_the_threshold_is_nothing() {
+    with_settings(&[("LOW_BALANCE_CREDITS", "0")], async |app| {
+        app.alice.ensure().await;
+        want_all(app).await;
+        let limit = app.alice.own("/credits/limit");
+        tells!(app, put(&app.admin, &limit, json!({"credit_limit": 500})).await, "credit.limit_changed");
+        let consume = json!({"amount": 1100});
+        tells!(
+            app,
+            app.alice.post(&app.alice.own("/credits/consume"), consume).await.ok(),
+            "credit.consumed"
+        );
+        // Less than nothing can be spent now.
+        tells!(app, put(&app.admin, &limit, json!({"credit_limit": 0})).await, "credit.limit_changed");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_rated_later_is_told_once() {
+    with_settings(&[("UNKNOWN_MODEL", "record")], async |app| {
+        app.alice.ensure().await;
+        let _ = call(&app.alice, "new", 1000).await;
+        want_all(app).await;
+        let rerate = async || {
+            let _ = app.admin.post("/api/v1/usage/rerate", json!({})).await.ok();
+        };
+        tells!(app, rerate().await,);
+        price(app, "new", "0.001").await;
+        let before = told(app).await.len();
+        rerate().await;
+        rerate().await;
+        let kinds = kinds(app, before).await;
+        assert_eq!(kinds.iter().filter(|kind| *kind == "usage.rated").count(), 1, "{kinds:?}");
+        let told = told(app).await;
+        let rated = told.iter().find(|one| one.kind == "usage.rated").expect("it was told");
+        assert_eq!(
+            (&rated.body["data"]["charge_status"], &rated.body["credits_charged"]),
+            (&json!("rerated"), &json!(500))
+        );
     })
     .await;
 }

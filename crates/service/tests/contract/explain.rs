@@ -15,7 +15,7 @@ async fn explain(actor: &Actor, id: &Value) -> Value {
 }
 
 /// Waits until the verification that was begun has ended, and gives what it found.
-async fn verified(app: &TestApp) -> Value {
+pub async fn verified(app: &TestApp) -> Value {
     for _ in 0..2_000 {
         let view = app.admin.get("/api/v1/admin/ledger/verify").await.data();
         if view["running_since"].is_null() {

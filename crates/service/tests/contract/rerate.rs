@@ -7,13 +7,13 @@ use testkit::{Actor, TestApp};
 const PATH: &str = "/api/v1/usage/rerate";
 
 /// A call of a new model with so many tokens in.
-async fn call(actor: &Actor, model: &str, tokens: i64) -> Value {
+pub async fn call(actor: &Actor, model: &str, tokens: i64) -> Value {
     let body = json!({"event_type": "chat", "model_name": model, "prompt_tokens": tokens, "on_insufficient": "record"});
     actor.post(&actor.own("/charges"), body).await.data()
 }
 
 /// Gives a model a price, in dollars for a token in, that was in force all along.
-async fn price(app: &TestApp, model: &str, dollars: &str) {
+pub async fn price(app: &TestApp, model: &str, dollars: &str) {
     let body = json!({"rates": {"input": dollars}, "effective_at": "2025-01-01"});
     let _ = app
         .admin

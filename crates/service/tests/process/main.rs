@@ -40,6 +40,7 @@ mod logs;
 mod lossy;
 mod mcp;
 mod mcp_conformance;
+mod mcp_lines;
 mod mcp_odd;
 mod metrics;
 mod payments;
@@ -57,6 +58,7 @@ mod suspend;
 mod tamper;
 mod traces;
 mod watch;
+mod webhooks;
 
 /// Fails with what `verify-ledger` found, if it found anything.
 async fn verify_ledger(place: &Place) {

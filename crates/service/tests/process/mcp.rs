@@ -21,6 +21,12 @@ async fn every_tool_by_http(place: Place) {
 }
 
 async fn every_tool_by_stdio(place: Place) {
+    if place.is_postgres() {
+        // Beside running services it changes no schema.
+        let early = PROGRAM.run(&place, &["mcp"], &[("MCP_TOKEN", SERVICE_KEY)]).await;
+        assert!(early.code == Some(2) && early.stderr.contains("user-service migrate"), "{}", early.stderr);
+        assert_eq!(PROGRAM.run(&place, &["migrate"], &[]).await.code, Some(0));
+    }
     let settings = PROGRAM.environment(&place, &[UNLIMITED]);
     let by_stdio = json!({"command": [PROGRAM.0, "mcp"], "env": settings, "cwd": place.folder()});
     told("tools.py", &by_stdio).await;

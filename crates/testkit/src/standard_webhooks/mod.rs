@@ -41,6 +41,8 @@ pub struct Received {
     pub id: String,
     /// Its header `webhook-timestamp`.
     pub timestamp: i64,
+    /// How many signatures it has.
+    pub signatures: u64,
     /// The bytes that were signed.
     pub body: String,
     /// What they say.
@@ -252,6 +254,7 @@ fn received(line: &Value) -> Option<Received> {
         path: text("path")?,
         id: text("id")?,
         timestamp: text("timestamp")?.parse().ok()?,
+        signatures: line["signatures"].as_u64()?,
         payload: serde_json::from_str(&body).ok()?,
         body,
     })

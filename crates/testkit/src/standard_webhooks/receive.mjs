@@ -30,7 +30,8 @@ function received(path, headers, body) {
         write({ path, refused: String(error) });
         return 401;
     }
-    write({ path, id: headers["webhook-id"], timestamp: headers["webhook-timestamp"], body });
+    const signatures = headers["webhook-signature"].split(" ").length;
+    write({ path, id: headers["webhook-id"], timestamp: headers["webhook-timestamp"], signatures, body });
     return answer;
 }
 

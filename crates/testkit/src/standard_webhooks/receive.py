@@ -2,7 +2,7 @@
 
 Every line of its input is a JSON object: "secrets", texts by path, and "answers", statuses by path; the first also has
 "port", 0 for any. It is answered with a line {"port": number}. Every delivery is a line of output, written before it is
-answered: {"path", "id", "timestamp", "body"} if the library verified it, or {"path", "refused"}.
+answered: {"path", "id", "timestamp", "signatures", "body"} if the library verified it, or {"path", "refused"}.
 """
 
 import http.server
@@ -49,7 +49,8 @@ class Receiver(http.server.BaseHTTPRequestHandler):
             write({"path": self.path, "refused": repr(error)})
             return 401
         seen = {name: self.headers[f"webhook-{name}"] for name in ("id", "timestamp")}
-        write({"path": self.path, **seen, "body": body.decode("utf-8")})
+        signatures = len(self.headers["webhook-signature"].split(" "))
+        write({"path": self.path, **seen, "signatures": signatures, "body": body.decode("utf-8")})
         return answer
 
     def log_message(self, *_: object) -> None:
@@ -59,6 +60,9 @@ class Receiver(http.server.BaseHTTPRequestHandler):
 class Server(http.server.ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 128
+
+    def handle_error(self, *_: object) -> None:
+        """Says nothing: whoever sends may be killed in the middle of a request."""
 
 
 first = take(sys.stdin.readline())

@@ -45,7 +45,7 @@ async fn each_library_verifies_and_keeps_what_it_took() {
         let ids: Vec<&str> = received.iter().map(|one| one.id.as_str()).collect();
         assert_eq!(ids, ["evt_1", "evt_6"], "{library:?}");
         assert_eq!((received[0].user(), received[0].sequence()), ("zoë", 7));
-        assert_eq!((&*received[0].path, &*received[0].body), ("/in", body));
+        assert_eq!((&*received[0].path, &*received[0].body, received[0].signatures), ("/in", body, 1));
         assert_eq!(receiver.refused().len(), 2, "{library:?}: {:?}", receiver.refused());
     }
 }

@@ -1,27 +1,48 @@
 //! Sessions and messages on PostgreSQL.
 
-use crate::db::DbError;
 use crate::db::write::Write;
-use crate::sessions::model::{MessageFacts, Move, expiry_day};
+use crate::db::{DbError, FromRow, Row};
+use crate::sessions::model::{MessageFacts, Move, Session, expiry_day, is_expired, session_columns};
 use crate::sessions::words;
 use crate::writer::needs::Needs;
 use crate::writer::plan::{Changes, Working};
 use deadpool_postgres::Object;
+use kernel::Timestamp;
 use std::collections::HashMap;
 
-/// Looks which of the batch's sessions are there.
+/// Looks which of the batch's sessions are there, and reads those that are expired: a message makes them active again.
 ///
 /// # Errors
 /// [`DbError`].
-pub async fn load(connection: &Object, needs: &Needs, working: &mut Working) -> Result<(), DbError> {
+pub async fn load(
+    connection: &Object,
+    needs: &Needs,
+    now: Timestamp,
+    working: &mut Working,
+) -> Result<(), DbError> {
     if needs.sessions.is_empty() {
         return Ok(());
     }
     let statement = connection
-        .prepare_cached("SELECT id FROM sessions WHERE id = ANY($1) AND deleted_at IS NULL")
+        .prepare_cached(concat!(
+            "SELECT s.id, ",
+            is_expired!("$2"),
+            " FROM sessions s WHERE s.id = ANY($1) AND s.deleted_at IS NULL"
+        ))
         .await?;
-    for row in connection.query(&statement, &[&needs.sessions]).await? {
-        working.sessions.insert(row.try_get(0)?);
+    let mut expired: Vec<i64> = Vec::new();
+    for row in connection.query(&statement, &[&needs.sessions, &now.micros()]).await? {
+        let session = row.try_get(0)?;
+        working.sessions.insert(session);
+        expired.extend(row.try_get::<_, bool>(1)?.then_some(session));
+    }
+    if !expired.is_empty() {
+        let sql = concat!("SELECT ", session_columns!(), " FROM sessions WHERE id = ANY($1)");
+        let statement = connection.prepare_cached(sql).await?;
+        for row in connection.query(&statement, &[&expired]).await? {
+            let session = Session::from_row(&Row::Postgres(&row))?;
+            working.expired.insert(session.id, session);
+        }
     }
     Ok(())
 }
@@ -33,20 +54,21 @@ pub fn writes(changes: &Changes) -> Vec<Write<'_>> {
 }
 
 /// The keys come sorted, so that batches that move the same sessions lock them in one order. The condition
-/// refuses sessions that another replica has deleted meanwhile, and those of a deleted user.
+/// refuses sessions that another replica has deleted meanwhile, or made active again or let expire, of which others are to be
+/// told once, and those of a deleted user.
 fn moves(changes: &Changes) -> Write<'_> {
     let moves = || changes.moves.values();
     let of = |field: fn(&Move) -> i64| moves().map(field);
     Write::rows(
-        "UPDATE sessions s SET message_count = s.message_count + t.messages, total_tokens = s.total_tokens + t.tokens, \
+        concat!("UPDATE sessions s SET message_count = s.message_count + t.messages, total_tokens = s.total_tokens + t.tokens, \
          total_cost_hi = s.total_cost_hi + t.cost_hi, total_cost_lo = s.total_cost_lo + t.cost_lo, \
          last_activity = GREATEST(s.last_activity, t.at), updated_at = GREATEST(s.updated_at, t.at), \
          expires_at = t.expires_at, expiry_day = t.expiry_day, \
          status = CASE s.status WHEN 'expired' THEN 'active' ELSE s.status END \
          FROM UNNEST($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[], \
-         $8::bigint[]) AS t(id, messages, tokens, cost_hi, cost_lo, at, expires_at, expiry_day) \
-         WHERE s.id = t.id AND s.deleted_at IS NULL \
-         AND EXISTS (SELECT 1 FROM credit_accounts a WHERE a.user_id = s.user_id AND NOT a.closed)",
+         $8::bigint[], $9::bigint[]) AS t(id, messages, tokens, cost_hi, cost_lo, at, expires_at, expiry_day, revives) \
+         WHERE s.id = t.id AND s.deleted_at IS NULL AND ", is_expired!("t.at"), " = (t.revives = 1) \
+         AND EXISTS (SELECT 1 FROM credit_accounts a WHERE a.user_id = s.user_id AND NOT a.closed)"),
         changes.moves.len(),
     )
     .column(changes.moves.keys().copied())
@@ -57,6 +79,7 @@ fn moves(changes: &Changes) -> Write<'_> {
     .column(of(|moved| moved.at.micros()))
     .column(moves().map(|moved| moved.expires_at.map(|at| at.micros())))
     .column(moves().map(|moved| moved.expires_at.map(expiry_day)))
+    .column(of(|moved| moved.revives.into()))
 }
 
 /// The session's count has moved already, and its row is locked: a message's number is found by

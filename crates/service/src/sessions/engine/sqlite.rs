@@ -1,21 +1,40 @@
 //! Sessions and messages on SQLite.
 
-use crate::db::DbError;
-use crate::sessions::model::expiry_day;
+use crate::db::{DbError, FromRow, Row};
+use crate::sessions::model::{Session, expiry_day, is_expired, session_columns};
 use crate::writer::needs::Needs;
 use crate::writer::plan::{Changes, Working};
+use kernel::Timestamp;
 use rusqlite::{Connection, OptionalExtension, params};
 use std::collections::HashMap;
 
-/// Looks which of the batch's sessions are there.
+/// Looks which of the batch's sessions are there, and reads those that are expired: a message makes them active again.
 ///
 /// # Errors
 /// [`DbError`].
-pub fn load(connection: &Connection, needs: &Needs, working: &mut Working) -> Result<(), DbError> {
+pub fn load(
+    connection: &Connection,
+    needs: &Needs,
+    now: Timestamp,
+    working: &mut Working,
+) -> Result<(), DbError> {
     for session in &needs.sessions {
-        let mut select =
-            connection.prepare_cached("SELECT id FROM sessions WHERE id = ?1 AND deleted_at IS NULL")?;
-        working.sessions.extend(select.query_row([session], |row| row.get::<_, i64>(0)).optional()?);
+        let mut select = connection.prepare_cached(concat!(
+            "SELECT CASE WHEN ",
+            is_expired!("?2"),
+            " THEN 1 ELSE 0 END FROM sessions s WHERE s.id = ?1 AND s.deleted_at IS NULL"
+        ))?;
+        let found =
+            select.query_row(params![session, now.micros()], |row| row.get::<_, i64>(0)).optional()?;
+        working.sessions.extend(found.map(|_| *session));
+        if found == Some(1) {
+            let sql = concat!("SELECT ", session_columns!(), " FROM sessions WHERE id = ?1");
+            let mut select = connection.prepare_cached(sql)?;
+            let mut rows = select.query([session])?;
+            if let Some(row) = rows.next()? {
+                working.expired.insert(*session, Session::from_row(&Row::Sqlite(row))?);
+            }
+        }
     }
     Ok(())
 }

@@ -98,6 +98,10 @@ impl Hub {
             self.ended(ended);
         }
         self.renew().await?;
+        if self.looked.is_none() {
+            let begun = lease::begin(&self.shared.db, &self.shared.writer).await;
+            begun.map_err(|error: WriteError| DbError::Unavailable(error.to_string()))?;
+        }
         let pause = if self.rung { LOOK_MIN } else { LOOK_EVERY };
         if self.looked.is_none_or(|looked| looked.elapsed() >= pause) {
             self.rung = false;
@@ -279,6 +283,8 @@ impl Hub {
             let place = usize::from(failing.get(id).copied().unwrap_or_default());
             lag[place] = lag[place].max(age as f64 / 1e6);
             pending += signals.pending.load(Ordering::Relaxed);
+            // What is told next time is counted by then.
+            signals.wake.notify_one();
         }
         measure::webhook_deliveries(lag[0], lag[1], pending);
         let disabled = standings.iter().filter(|standing| !standing.enabled).count();

@@ -35,6 +35,19 @@ pub async fn processes(db: &Db) -> Result<usize, DbError> {
     Ok(usize::try_from(count.unwrap_or(1)).unwrap_or(1).max(1))
 }
 
+/// Frees on SQLite what a process before this one held: it has ended, or this one would not have the file.
+///
+/// # Errors
+/// [`WriteError`].
+pub async fn begin(db: &Db, writer: &Writer) -> Result<(), WriteError> {
+    if let Db::Sqlite(_) = db {
+        let sql = "UPDATE webhook_endpoints SET leased_by = NULL WHERE leased_by IS NOT NULL";
+        let edit = Edit::new(UserRowId(0), vec![Statement::any(sql, vec![])]);
+        writer.execute(Command::Edit(edit)).await?;
+    }
+    Ok(())
+}
+
 /// Takes up to so many endpoints that nobody sends to.
 ///
 /// # Errors
@@ -43,7 +56,8 @@ pub async fn claim(db: &Db, writer: &Writer, me: &str, up_to: usize) -> Result<(
     let up_to = i64::try_from(up_to).unwrap_or(i64::MAX);
     match db {
         Db::Sqlite(_) => {
-            let sql = "UPDATE webhook_endpoints SET leased_by = $1 WHERE status = 'enabled' AND leased_by IS NOT $1";
+            let sql =
+                "UPDATE webhook_endpoints SET leased_by = $1 WHERE status = 'enabled' AND leased_by IS NULL";
             let edit = Edit::new(UserRowId(0), vec![Statement::any(sql, vec![me.into()])]);
             writer.execute(Command::Edit(edit)).await?;
         }

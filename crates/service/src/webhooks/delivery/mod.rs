@@ -128,7 +128,6 @@ pub struct Sending {
 /// What deliveries are begun from, on their thread.
 struct Plan {
     location: Location,
-    db: Db,
     writer: Writer,
     clock: Clock,
     outbox: Outbox,
@@ -146,7 +145,6 @@ pub fn start(app: &App) -> Result<Sending, String> {
     let client = Client::new(settings.reach.clone(), settings.timeout, app.clock.clone());
     let plan = Plan {
         location: boot::location(&app.config),
-        db: app.db.clone(),
         writer: app.writer.clone(),
         clock: app.clock.clone(),
         outbox: app.outbox.clone(),
@@ -203,10 +201,10 @@ async fn run(plan: Plan, mut stop: watch::Receiver<bool>) {
     }
 }
 
-/// The database as deliveries use it: on PostgreSQL over connections of their own, which this runtime drives.
+/// The database as deliveries use it: over connections of their own, which no request waits for, and which this runtime drives.
 async fn connect(plan: &Plan, me: &str) -> Result<Db, DbError> {
     match &plan.location {
-        Location::Sqlite(_) => Ok(plan.db.clone()),
+        Location::Sqlite(_) => Db::open(&plan.location).await,
         Location::Postgres(url, _) => {
             let name = format!("{}{me}", lease::APPLICATION_PREFIX);
             Postgres::connect_as(url, CONNECTIONS, &name).await.map(Db::Postgres)

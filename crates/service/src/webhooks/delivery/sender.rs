@@ -28,6 +28,8 @@ const CURSOR_AFTER: Duration = Duration::from_secs(2);
 pub const PROBED_AFTER: u32 = 10;
 /// How long an endpoint may fail before it is disabled.
 pub const FAILING_MAX: Duration = Duration::from_secs(5 * 24 * 60 * 60);
+/// How often it is counted how much waits.
+const COUNT_EVERY: Duration = Duration::from_millis(250);
 /// The pause after something that the database did not do.
 const PAUSE: Duration = Duration::from_secs(1);
 /// When an event is looked at again that has no place yet.
@@ -67,9 +69,13 @@ pub struct Sender {
     unwritten_since: Option<Instant>,
     failing_since: Option<Timestamp>,
     failures: u32,
+    /// Whether it failed so often that what is pending waits longer than it need once it works again.
+    dead: bool,
     wakes: bool,
     ends: Option<Ending>,
     paused_until: Instant,
+    /// When it was last counted how much waits.
+    counted: Option<Instant>,
 }
 
 /// Runs the sender of an endpoint that this process has the lease of.
@@ -109,9 +115,11 @@ impl Sender {
             failing_since,
             // One that failed before is probed first: whether it works again is not known.
             failures: if failing_since.is_some() { PROBED_AFTER } else { 0 },
+            dead: failing_since.is_some(),
             wakes: false,
             ends: None,
             paused_until: Instant::now(),
+            counted: None,
         }))
     }
 
@@ -283,7 +291,7 @@ impl Sender {
         let outcome = match (tried, found) {
             (Some((attempt, Verdict::Delivered)), _) => {
                 measure::webhook_attempt("delivered", Duration::from_millis(attempt.duration_ms));
-                if self.probing() {
+                if std::mem::take(&mut self.dead) {
                     self.wakes = true;
                     self.window.wake_all(now);
                 }
@@ -300,6 +308,7 @@ impl Sender {
 
     fn failed(&mut self, job: &Job, attempt: Attempt, verdict: Verdict, now: Timestamp) -> Outcome {
         self.failures = self.failures.saturating_add(1);
+        self.dead |= self.probing();
         let since = *self.failing_since.get_or_insert(attempt.at);
         let asked = match verdict {
             Verdict::Failed(asked) => asked,
@@ -367,9 +376,13 @@ impl Sender {
     }
 
     /// Tells the one who watches over the senders how this one stands.
-    fn tell(&self) {
+    fn tell(&mut self) {
         let micros = |at: Option<Timestamp>| at.map_or(i64::MAX, Timestamp::micros);
         self.signals.due.store(micros(self.window.next_due()), Ordering::Relaxed);
+        if self.counted.is_some_and(|counted| counted.elapsed() < COUNT_EVERY) {
+            return;
+        }
+        self.counted = Some(Instant::now());
         self.signals.pending.store(self.window.pending(), Ordering::Relaxed);
         self.signals.untried.store(micros(self.window.oldest_untried()), Ordering::Relaxed);
     }

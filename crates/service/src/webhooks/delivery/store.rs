@@ -61,9 +61,9 @@ impl FromRow for Standing {
 /// [`DbError`].
 pub async fn standings(db: &Db) -> Result<Vec<Standing>, DbError> {
     let sql = match db {
-        // One process has the file to itself.
+        // One process has the file to itself, and no lease ends.
         Db::Sqlite(_) => {
-            "SELECT id, revision, status, leased_by, 1, failing_since FROM webhook_endpoints ORDER BY id"
+            "SELECT id, revision, status, leased_by, leased_by IS NULL, failing_since FROM webhook_endpoints ORDER BY id"
         }
         Db::Postgres(_) => concat!(
             "SELECT id, revision, status, leased_by, CAST(CASE WHEN leased_by IS NULL OR leased_until < ",

@@ -134,6 +134,13 @@ impl Waiting {
     }
 }
 
+/// What is under way of a key: an event, with its place where it was read ahead and has no row.
+#[derive(Debug, Clone, Copy)]
+struct Busy {
+    event: i64,
+    position: Option<i64>,
+}
+
 /// The window of one endpoint.
 #[derive(Debug)]
 pub struct Window {
@@ -148,8 +155,7 @@ pub struct Window {
     waiting: HashMap<Key, Waiting>,
     due: BTreeSet<(Timestamp, Key)>,
     hungry: HashSet<Key>,
-    /// What is under way, with the place of what was read ahead.
-    busy: HashMap<Key, Option<i64>>,
+    busy: HashMap<Key, Busy>,
     rows: BTreeMap<i64, Row>,
 }
 
@@ -260,7 +266,7 @@ impl Window {
         if let Some((_, key)) = self.due.first().copied().filter(|(at, _)| *at <= now)
             && let Some(head) = self.waiting.get(&key).and_then(|waiting| waiting.rows.front()).copied()
         {
-            self.busy.insert(key, None);
+            self.busy.insert(key, Busy { event: head.event, position: None });
             self.index(key);
             let Pending { event, user, attempts, .. } = head;
             return Some(Job { key, event, user, attempts, fresh: None });
@@ -274,7 +280,7 @@ impl Window {
                 continue;
             }
             let Some(event) = self.pop(key) else { continue };
-            self.busy.insert(key, Some(event.position));
+            self.busy.insert(key, Busy { event: event.id(), position: Some(event.position) });
             return Some(Job { key, event: event.id(), user: event.user, attempts: 0, fresh: Some(event) });
         }
         None
@@ -282,7 +288,7 @@ impl Window {
 
     /// Notes what came of a job.
     pub fn done(&mut self, job: &Job, outcome: Outcome) {
-        let position = self.busy.remove(&job.key).flatten();
+        let position = self.busy.remove(&job.key).and_then(|busy| busy.position);
         if let Some(position) = position {
             self.open.remove(&position);
         }
@@ -342,7 +348,7 @@ impl Window {
 
     /// Goes on behind that position, and forgets what was read ahead and is not under way.
     pub fn jump(&mut self, position: i64) {
-        let under_way: BTreeSet<i64> = self.busy.values().copied().flatten().collect();
+        let under_way: BTreeSet<i64> = self.busy.values().filter_map(|busy| busy.position).collect();
         self.open.retain(|position| under_way.contains(position));
         self.queues.clear();
         self.ready.clear();
@@ -405,10 +411,19 @@ impl Window {
         }
     }
 
-    /// An event waits behind another one of its user.
+    /// An event waits behind another one of its user. What is under way of the user gets a row as well: after a crash
+    /// it must not be overtaken by the one that waits.
     fn park(&mut self, key: Key, event: i64, user: Option<i64>) {
-        self.put(Row { event, user, status: Status::Pending, attempts: 0, next: None, log: Vec::new() });
-        self.waiting.entry(key).or_default().insert(Pending { event, user, attempts: 0, next: None });
+        let before = self.busy.get_mut(&key);
+        let before = before.and_then(|busy| busy.position.take().map(|position| (busy.event, position)));
+        if let Some((_, position)) = before {
+            self.open.remove(&position);
+        }
+        for event in before.map(|(event, _)| event).into_iter().chain([event]) {
+            self.put(Row { event, user, status: Status::Pending, attempts: 0, next: None, log: Vec::new() });
+            let row = Pending { event, user, attempts: 0, next: None };
+            self.waiting.entry(key).or_default().insert(row);
+        }
         self.index(key);
     }
 

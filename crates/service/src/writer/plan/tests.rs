@@ -54,9 +54,8 @@ impl Table {
     }
 
     fn try_run(&mut self, jobs: Vec<Job>) -> Result<Vec<Result<Reply, WriteError>>, DbError> {
-        let outbox = Outbox::default();
         let mut plan = Plan {
-            outbox: &outbox,
+            wanted: Kinds::ALL,
             working: &mut self.working,
             ids: &mut self.ids,
             rules: Rules {
@@ -471,4 +470,17 @@ fn a_clock_that_runs_behind_neither_hides_nor_blocks_what_was_given() {
     let replies = table.run(vec![plain(consume(100))]);
     let Ok(Reply::Done(Done::Entry { entry, .. })) = &replies[0] else { panic!("{replies:?}") };
     assert_eq!(entry.created_at, NOW.plus(Duration::from_secs(2)), "time never falls along the sequence");
+}
+
+#[test]
+fn an_edit_that_keeps_an_event_itself_comes_after_the_events_of_what_was_decided_before_it() {
+    let mut table = Table::new();
+    let at = Event { kind: EventType::UserSuspended, user: Some(ADA), body: "{}".to_owned(), at: NOW };
+    let edit = Edit::new(ADA, vec![at.statement()]);
+    table.run(vec![plain(consume(1)), plain(Command::Edit(edit)), plain(consume(2))]);
+    let told: Vec<EventType> = table.changes.events.iter().map(|event| event.kind).collect();
+    assert_eq!(told, [EventType::CreditConsumed, EventType::CreditConsumed]);
+    let (before, edit) = &table.changes.edits[0];
+    assert!(edit.tells());
+    assert_eq!(*before, 1, "the first is kept before the edit, the second after it");
 }

@@ -59,7 +59,8 @@ both_engines! {
             assert!(error["message"].as_str().is_some_and(|message| message.contains(says)), "{text}: {error}");
         }
         let deep = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{{"name":"credits_balance","arguments":{{"a":{}1{}}}}}}}"#, "[".repeat(5000), "]".repeat(5000));
-        assert_eq!(app.alice.post_text("/mcp", deep).await.with(400)["error"]["code"], -32600);
+        let too_deep = app.alice.post_text("/mcp", deep).await.with(400);
+        assert_eq!((&too_deep["error"]["code"], &too_deep["id"]), (&json!(-32600), &json!(1)));
         let bytes = app.alice.request(reqwest::Method::POST, "/mcp").header("content-type", "application/json").body(&b"{\"jsonrpc\":\"\xff\"}"[..]).send().await;
         assert_eq!(bytes.with(400)["error"]["code"], -32700);
 
@@ -90,6 +91,10 @@ both_engines! {
         text.refuses(415, "UnsupportedMediaTypeException", "The body must be application/json");
         let events = ask().header("accept", "text/event-stream").json(&list()).send().await;
         assert_eq!(events.with(406)["error_code"], "ValidationException");
+        for accept in ["application/jsonx", "application/json;q=0", "text/html, application/xml"] {
+            let answer = ask().header("accept", accept).json(&list()).send().await;
+            assert_eq!(answer.status, 406, "{accept}: {}", answer.text());
+        }
         for accept in ["application/json", "*/*", "text/event-stream, application/json;q=0.5"] {
             let answer = ask().header("accept", accept).json(&list()).send().await;
             assert_eq!(answer.ok()["result"]["tools"].as_array().map(Vec::len), Some(16), "{accept}");

@@ -8,7 +8,16 @@ use user_service::mcp::stdio::{Bridge, LINE_MAX_BYTES, Service};
 
 /// Writes all lines, ends the input, and gives the messages that come out, by id.
 async fn carried(app: &TestApp, token: &str, lines: &str) -> Vec<Value> {
-    let service = Service::at(&app.url()).expect("a client");
+    sent(&app.url(), token, lines).await
+}
+
+/// The same to whatever answers at an address.
+async fn over(url: &str, lines: &str) -> Vec<Value> {
+    sent(url, "usk_a", lines).await
+}
+
+async fn sent(url: &str, token: &str, lines: &str) -> Vec<Value> {
+    let service = Service::at(url).expect("a client");
     let bridge = Bridge::new(service, &kernel::Secret::new(token.to_owned())).expect("a token");
     let (mut tell, hear) = duplex(1024);
     let (answers, mut out) = duplex(1024);
@@ -75,6 +84,49 @@ both_engines! {
         let quiet = format!("{}\n", json!({"jsonrpc": "2.0", "method": "notifications/initialized"}));
         assert_eq!(carried(&app, "usk_wrong", &quiet).await, Vec::<Value>::new(), "a notification has no answer");
     }
+}
+
+/// A service that answers every request with these bytes, after a while.
+async fn answering(bytes: &'static str, after: std::time::Duration) -> String {
+    let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let mut asked = Vec::new();
+                while !asked.ends_with(b"}\n") && stream.read_buf(&mut asked).await.is_ok_and(|read| read > 0)
+                {
+                }
+                tokio::time::sleep(after).await;
+                let _ = stream.write_all(bytes.as_bytes()).await;
+            });
+        }
+    });
+    format!("http://{address}")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whatever_answers_every_message_is_answered_and_no_id_twice_at_once() {
+    let moved =
+        "HTTP/1.1 301 Moved Permanently\r\nlocation: /\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+    let broken = "HTTP/1.1 502 Bad Gateway\r\ncontent-length: 2\r\nconnection: close\r\n\r\nno";
+    let stream = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncontent-length: 10\r\nconnection: close\r\n\r\ndata: {}\n\n";
+    let none = std::time::Duration::ZERO;
+    for (bytes, says) in [
+        (moved, "--url must name its final address"),
+        (broken, "502 Bad Gateway and no message"),
+        (stream, "200 OK and no message"),
+    ] {
+        let said = over(&answering(bytes, none).await, &line(1, "ping", json!({}))).await;
+        let message = said[0]["error"]["message"].as_str().expect("a sentence");
+        assert!(said.len() == 1 && said[0]["id"] == 1 && message.contains(says), "{said:?}");
+    }
+    let slow = answering(broken, std::time::Duration::from_millis(300)).await;
+    let said = over(&slow, &[line(1, "ping", json!({})), line(1, "ping", json!({}))].concat()).await;
+    let mut messages: Vec<&str> = said.iter().filter_map(|one| one["error"]["message"].as_str()).collect();
+    messages.sort_unstable();
+    assert_eq!(messages.len(), 2, "{said:?}");
+    assert!(messages[1].contains("being answered"), "{said:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -98,8 +98,12 @@ both_engines! {
             (&app.alice, "credits_consume", json!({"amount": 1, "ammount": 2}), json!(["arguments", "ammount"]), "is no argument of this tool"),
             (&app.alice, "credits_balance", json!({"user_id": "auth0|alice", "auth0_id": "auth0|alice"}), json!(["arguments", "auth0_id"]), "must not be given together with user_id"),
             (&app.alice, "credits_balance", json!({"auth0_id": ["auth0|alice"]}), json!(["arguments", "auth0_id"]), "must be a text"),
-            (&app.alice, "credits_balance", json!({"auth0_id": ""}), json!(["arguments", "user_id"]), "must not be empty"),
+            (&app.alice, "credits_balance", json!({"auth0_id": ""}), json!(["arguments", "auth0_id"]), "must not be empty"),
             (&app.backend, "credits_balance", json!({}), json!(["arguments", "auth0_id"]), "Field required"),
+            (&app.alice, "user_get_info", json!({"auth0_id": "me"}), json!(["arguments", "auth0_id"]), "must not be me"),
+            (&app.alice, "user_get_info", json!({"auth0_id": "ensure"}), json!(["arguments", "auth0_id"]), "must not be ensure"),
+            (&app.backend, "user_get_info", json!({"auth0_id": "|".repeat(22_000)}), json!(["arguments", "auth0_id"]), "must be at most 4096 bytes"),
+            (&app.alice, "usage_stats", json!({"model_name": "m".repeat(5000)}), json!(["arguments", "model_name"]), "must be at most 4096 bytes"),
             (&app.backend, "credits_balance", json!({"auth0_id": "../../health"}), json!(["arguments", "auth0_id"]), "must be"),
             (&app.alice, "credits_capture", json!({"amount": 1}), json!(["arguments", "hold_id"]), "Field required"),
             (&app.alice, "session_messages", json!({"session_id": session, "limit": 0}), json!(["arguments", "limit"]), "must be"),
@@ -246,5 +250,17 @@ async fn a_call_is_counted_as_what_it_stands_for_and_once() {
         let refused = send(&app.alice, &message).await;
         refused.refuses(429, "RateLimitExceededException", "Too many requests; try again in 20 s");
     }
+    // Nor is anything read of whoever has nothing left.
+    let headers = "content-type: application/json\r\ncontent-length: 900000\r\nconnection: close";
+    let token = testkit::actors::sign(
+        &testkit::actors::claims(&json!({"sub": "auth0|alice"}), app.now()),
+        testkit::app::JWT_SECRET,
+    );
+    let unread = app
+        .raw(format!(
+            "POST /mcp HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {token}\r\n{headers}\r\n\r\n"
+        ))
+        .await;
+    assert!(unread.starts_with("HTTP/1.1 429"), "{unread}");
     app.finish().await;
 }

@@ -18,7 +18,7 @@ fn path(shop: &Shop) -> String {
 }
 
 /// Alice buys 500 credits on a page, which saves her card; gives her customer.
-async fn saved(shop: &Shop) -> String {
+pub async fn saved(shop: &Shop) -> String {
     let begun = shop.app.alice.post("/api/v1/payments/create-intent", json!({"amount": 100})).await.ok();
     shop.stripe.pay_intent(begun["payment_intent_id"].as_str().expect("an id"));
     shop.hear().await;
@@ -27,7 +27,7 @@ async fn saved(shop: &Shop) -> String {
 }
 
 /// Alice wants the small pack, 5000 credits for 10 dollars, when fewer than `threshold` are left.
-async fn set(shop: &Shop, threshold: i64, monthly_max: i64) -> Value {
+pub async fn set(shop: &Shop, threshold: i64, monthly_max: i64) -> Value {
     let body = json!({"threshold": threshold, "pack": "small", "monthly_max": monthly_max, "enabled": true});
     put(shop, body).await.data()
 }
@@ -88,7 +88,7 @@ async fn over(shop: &Shop) -> Value {
 }
 
 /// Waits until there are so many top-ups, and none of them is under way.
-async fn settled(shop: &Shop, count: usize) -> Vec<Value> {
+pub async fn settled(shop: &Shop, count: usize) -> Vec<Value> {
     for _ in 0..500 {
         shop.app.sweep().await;
         let all = top_ups(shop).await;

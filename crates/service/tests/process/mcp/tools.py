@@ -17,7 +17,7 @@ READS = {
     "user_get_info", "user_service_status", "credits_balance", "credits_quote", "usage_stats", "session_messages",
     "limits_check", "transaction_explain",
 }
-SPENDS = {"credits_consume", "usage_charge", "credits_capture"}
+CHANGES = {"credits_consume", "usage_charge", "credits_capture", "credits_release", "user_ensure_exists"}
 INVALID, SHORT, FORBIDDEN = "ValidationException", "InsufficientCreditsException", "AuthorizationException"
 
 
@@ -41,7 +41,7 @@ async def listed(client):
         assert hints.open_world_hint is False, f"{name} touches nothing beyond the service"
         assert hints.read_only_hint is (name in READS), f"{name}: {hints}"
         if name not in READS:
-            assert hints.destructive_hint is (name in SPENDS), f"{name}: {hints}"
+            assert hints.destructive_hint is (name in CHANGES), f"{name}: {hints}"
     return tools
 
 
