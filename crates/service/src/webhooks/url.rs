@@ -29,11 +29,18 @@ pub fn check(text: &str, reach: &Reach) -> Result<Url, String> {
     if scheme != "https" && !(scheme == "http" && reach.everywhere) {
         return Err(scheme_rule(reach));
     }
+    // The parser passes over any number of slashes, and would find a host, and user-info, where nobody looked for them.
+    if rest.starts_with('/') {
+        return Err("must name a host right behind ://".to_owned());
+    }
     let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
     if authority.contains('@') {
         return Err("must have no user-info; send credentials in `headers`".to_owned());
     }
     let url = Url::parse(text).map_err(|error| format!("must be an address: {error}"))?;
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err("must have no user-info; send credentials in `headers`".to_owned());
+    }
     if url.fragment().is_some() {
         return Err("must have no fragment".to_owned());
     }
@@ -136,7 +143,11 @@ mod tests {
             ("//example.com/", "must begin with https://"),
             ("example.com", "must begin with https://"),
             ("https://", "must be an address"),
-            ("https:///path", "must be an address"),
+            ("https:///path", "right behind ://"),
+            ("https:////", "right behind ://"),
+            ("https:///user:pass@example.com/", "right behind ://"),
+            ("https:////%31%32%37.0.0.1/", "right behind ://"),
+            ("https://?user@example.com/", "must be an address"),
             ("https://user:pass@example.com/", "user-info"),
             ("https://user@example.com/", "user-info"),
             ("https://@example.com/", "user-info"),
