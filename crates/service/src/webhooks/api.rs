@@ -199,7 +199,7 @@ pub async fn create_webhook_endpoint(
     want(&app, &asked.settings);
     let edit = edits::create(&app.db, &endpoint_id, &asked, &audit::around::actor(), now);
     match app.writer.execute(Command::Edit(edit)).await {
-        Err(WriteError::Refused(0)) => {
+        Err(WriteError::Refused(_)) => {
             return Err(ApiError::conflict(format!(
                 "There are {ENDPOINTS_MAX} webhook endpoints; delete those that are not needed"
             )));
@@ -254,7 +254,8 @@ async fn shown(app: &App, path: &EndpointPath, message: &'static str) -> Result<
 
 /// Change an endpoint of webhooks
 ///
-/// What it asks for counts from now on; what waits to be delivered goes to the new address. Its signature never changes its kind: make another endpoint.
+/// What waits to be delivered goes to the new address. What it asks for counts for everything that its cursor has yet to reach, also where that happened
+/// before; what is to be tried again is tried still. Its signature never changes its kind: make another endpoint.
 #[utoipa::path(
     patch, path = "/api/v1/webhooks/endpoints/{endpoint_id}", tag = "Webhooks", operation_id = "update_webhook_endpoint", params(EndpointPath),
     security(("bearer" = []), ("service_key" = ["webhooks:write"])),

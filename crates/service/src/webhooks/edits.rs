@@ -36,7 +36,11 @@ macro_rules! newest {
     };
 }
 
-/// Makes an endpoint; statement 0 finds as many as there may be.
+/// Locks the number of endpoints on PostgreSQL, where processes make them at the same time; a statement of its own, so that
+/// the next one counts what was committed before the lock was had.
+const COUNTING: Statement = Statement::any("SELECT pg_advisory_xact_lock(7310014)", Vec::new());
+
+/// Makes an endpoint; a statement is refused only where there are as many as there may be.
 #[must_use]
 pub fn create(db: &Db, endpoint_id: &str, asked: &NewEndpoint, by: &str, now: Timestamp) -> Edit {
     let sql = newest!(
@@ -64,7 +68,9 @@ pub fn create(db: &Db, endpoint_id: &str, asked: &NewEndpoint, by: &str, now: Ti
         by.into(),
         ENDPOINTS_MAX.into(),
     ];
-    let mut statements = vec![Statement::one(sql, values), secret(endpoint_id, &asked.signing, now)];
+    let counting = matches!(db, Db::Postgres(_)).then_some(COUNTING);
+    let mut statements: Vec<Statement> = counting.into_iter().collect();
+    statements.extend([Statement::one(sql, values), secret(endpoint_id, &asked.signing, now)]);
     statements.extend(subscriptions(endpoint_id, &names));
     Edit::new(NOBODY, statements)
 }

@@ -1,5 +1,6 @@
 //! Endpoints of webhooks: registered by programs and admins, checked at the door, and shown without their secrets.
 
+mod asked;
 mod log;
 
 use crate::keys::make;
@@ -269,6 +270,7 @@ both_engines! {
             (json!({"url": format!("https://example.com/{}", "a".repeat(2048))}), "url", "1 to 2048 characters"),
             (json!({"url": "http://example.com/"}), "url", "must begin with https://"),
             (json!({"url": "https://me:secret@example.com/"}), "url", "no user-info"),
+            (json!({"url": "https:///me:secret@example.com/"}), "url", "right behind ://"),
             (json!({"url": "https://example.com/#part"}), "url", "no fragment"),
             (json!({"url": "https://2130706433/"}), "url", "four decimal numbers, here 127.0.0.1"),
             (json!({"url": "https://0x7f.1/"}), "url", "four decimal numbers, here 127.0.0.1"),
