@@ -6,6 +6,7 @@ use super::model::{Delivery, DeliveryStatus};
 use crate::db::{Db, DbError, FromRow, Row, Rows};
 use crate::writer::{Edit, Statement};
 use kernel::Timestamp;
+use std::time::Duration;
 
 /// How many events one request recovers.
 pub const RECOVERED_MAX: usize = 10_000;
@@ -13,6 +14,10 @@ pub const RECOVERED_MAX: usize = 10_000;
 pub const LOOKED_AT_MAX: usize = 100_000;
 /// How many are looked at in one read.
 pub const LOOKED_AT_ONCE: i64 = 5_000;
+/// How many deliveries one request for some of them looks at.
+pub const LISTED_FROM_MAX: i64 = 10_000;
+/// By how much the rows of events may be out of the order of their times: processes have clocks of their own, and some effects take longer to commit.
+const SKEW: Duration = Duration::from_secs(10 * 60);
 /// How many are put back in one commit.
 pub const PUT_BACK_AT_ONCE: usize = 500;
 
@@ -47,24 +52,49 @@ pub struct Filter {
     pub limit: i64,
 }
 
-/// Deliveries of an endpoint, the one of the newest event first.
+impl Filter {
+    /// Whether it may pass over any number of deliveries.
+    const fn narrows(&self) -> bool {
+        self.status.is_some()
+            || self.event_type.is_some()
+            || self.user_id.is_some()
+            || self.since.is_some()
+            || self.until.is_some()
+    }
+}
+
+/// What was found of a list.
+pub struct Listed {
+    /// The deliveries, without the texts of their events.
+    pub rows: Rows<Delivery>,
+    /// The event down to which was looked, where there may be more behind it.
+    pub looked_to: Option<i64>,
+}
+
+/// Deliveries of an endpoint, the one of the newest event first; those that a filter passes over cost too, so only so many are looked at.
 ///
 /// # Errors
 /// [`DbError`].
-pub async fn list(db: &Db, endpoint: i64, of: Filter) -> Result<Rows<Delivery>, DbError> {
+pub async fn list(db: &Db, endpoint: i64, of: Filter) -> Result<Listed, DbError> {
     let sql = placed!(
         db,
         "SELECT e.id, ",
-        ", e.auth0_id, e.event_type, e.body, e.created_at, d.status, d.next_attempt_at, d.log, d.updated_at \
-         FROM webhook_deliveries d JOIN webhook_events e ON e.id = d.event_id \
-         WHERE d.endpoint = $1 AND d.event_id < $2 AND (CAST($3 AS TEXT) IS NULL OR d.status = $3) \
-         AND (CAST($4 AS TEXT) IS NULL OR e.event_type = $4) AND (CAST($5 AS TEXT) IS NULL OR e.auth0_id = $5) \
-         AND (CAST($6 AS BIGINT) IS NULL OR e.created_at >= $6) AND (CAST($7 AS BIGINT) IS NULL OR e.created_at <= $7) \
-         ORDER BY d.event_id DESC LIMIT $8 OFFSET $9"
+        ", e.auth0_id, e.event_type, '{}', e.created_at, d.status, d.next_attempt_at, d.log, d.updated_at \
+         FROM (SELECT * FROM webhook_deliveries WHERE endpoint = $1 AND event_id < $2 AND event_id > $3 ORDER BY event_id DESC LIMIT $4) d \
+         JOIN webhook_events e ON e.id = d.event_id WHERE (CAST($5 AS TEXT) IS NULL OR d.status = $5) \
+         AND (CAST($6 AS TEXT) IS NULL OR e.event_type = $6) AND (CAST($7 AS TEXT) IS NULL OR e.auth0_id = $7) \
+         AND (CAST($8 AS BIGINT) IS NULL OR e.created_at >= $8) AND (CAST($9 AS BIGINT) IS NULL OR e.created_at <= $9) \
+         ORDER BY d.event_id DESC LIMIT $10 OFFSET $11"
     );
+    let (after, before) = between(db, &of).await?;
+    let narrows = of.narrows();
+    let looked_at =
+        if narrows { LISTED_FROM_MAX } else { of.limit.saturating_add(of.offset).saturating_add(1) };
     let values = vec![
         endpoint.into(),
-        of.before.into(),
+        before.into(),
+        after.into(),
+        looked_at.into(),
         of.status.map(|status| status.as_str().to_owned()).into(),
         of.event_type.into(),
         of.user_id.into(),
@@ -73,7 +103,32 @@ pub async fn list(db: &Db, endpoint: i64, of: Filter) -> Result<Rows<Delivery>, 
         of.limit.saturating_add(1).into(),
         of.offset.into(),
     ];
-    db.page(sql, values, of.limit).await
+    let rows: Rows<Delivery> = db.page(sql, values, of.limit).await?;
+    if !narrows || rows.more {
+        return Ok(Listed { rows, looked_to: None });
+    }
+    let last = "SELECT event_id FROM webhook_deliveries WHERE endpoint = $1 AND event_id < $2 AND event_id > $3 \
+        ORDER BY event_id DESC LIMIT 1 OFFSET $4";
+    let values = [endpoint.into(), before.into(), after.into(), (LISTED_FROM_MAX - 1).into()];
+    Ok(Listed { rows, looked_to: db.find(last, &values).await? })
+}
+
+/// Between which events those of a time are, and before the place where the page before ended.
+async fn between(db: &Db, of: &Filter) -> Result<(i64, i64), DbError> {
+    let skew = i64::try_from(SKEW.as_micros()).unwrap_or(i64::MAX);
+    let (mut after, mut before) = (0, of.before);
+    if let Some(since) = of.since {
+        let sql =
+            "SELECT id FROM webhook_events WHERE created_at < $1 ORDER BY created_at DESC, id DESC LIMIT 1";
+        let found: Option<i64> = db.find(sql, &[since.micros().saturating_sub(skew).into()]).await?;
+        after = found.unwrap_or(after);
+    }
+    if let Some(until) = of.until {
+        let sql = "SELECT id FROM webhook_events WHERE created_at > $1 ORDER BY created_at, id LIMIT 1";
+        let found: Option<i64> = db.find(sql, &[until.micros().saturating_add(skew).into()]).await?;
+        before = before.min(found.unwrap_or(before));
+    }
+    Ok((after, before))
 }
 
 /// What became of telling an endpoint of an event.

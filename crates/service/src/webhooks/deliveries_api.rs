@@ -102,7 +102,8 @@ pub struct DeliveriesQuery {
 /// List the deliveries of an endpoint
 ///
 /// Each event that it was told of, or is still to be, with every attempt; the newest event first. What the sender has not come to yet is
-/// not among them. They are kept for `WEBHOOK_RETENTION_DAYS`.
+/// not among them. They are kept for `WEBHOOK_RETENTION_DAYS`. Of a narrowed list one answer looks at 10 000 deliveries, so it may have fewer rows than
+/// asked for, or none, while `has_more` is true: go on from `next_cursor`. Such an `offset` counts within what is looked at.
 #[utoipa::path(
     get, path = "/api/v1/webhooks/endpoints/{endpoint_id}/deliveries", tag = "Webhooks", operation_id = "list_webhook_deliveries",
     params(EndpointPath, DeliveriesQuery, PageQuery), security(("bearer" = []), ("service_key" = ["webhooks:read"])),
@@ -128,8 +129,11 @@ pub async fn list_webhook_deliveries(
         limit: page.limit(LIMIT_DEFAULT),
     };
     let found = deliveries::list(&app.db, endpoint.id, filter).await?;
-    let pagination = page.of(&found, LIMIT_DEFAULT, |delivery: &Delivery| (delivery.event.id, 0));
-    let rows: Vec<DeliveryView> = found.rows.into_iter().map(Into::into).collect();
+    let mut pagination = page.of(&found.rows, LIMIT_DEFAULT, |delivery: &Delivery| (delivery.event.id, 0));
+    if let Some(event) = found.looked_to {
+        (pagination.has_more, pagination.next_cursor) = (true, Some(format!("{event}_0")));
+    }
+    let rows: Vec<DeliveryView> = found.rows.rows.into_iter().map(Into::into).collect();
     let message = format!("Retrieved {} deliveries", rows.len());
     Ok(json(&Envelope::new(message, app.clock.now(), rows).paged(pagination)))
 }

@@ -67,6 +67,35 @@ both_engines! {
         }
     }
 
+    async fn a_narrowed_list_looks_at_so_many_and_says_where_to_go_on(app: TestApp) {
+        let path = register(&app, json!({"event_types": ["credit.consumed"], "enabled": false})).await;
+        let sql = if app.inside().db.engine() == "postgres" {
+            "INSERT INTO webhook_events (event_type, body, created_at) SELECT 'credit.consumed', '{}', \
+             CASE WHEN i = 1 THEN 1740000000000000 ELSE 1750000000000000 + i END FROM generate_series(1, 10003) AS i"
+        } else {
+            "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 10003) INSERT INTO webhook_events \
+             (event_type, body, created_at) SELECT 'credit.consumed', '{}', CASE WHEN i = 1 THEN 1740000000000000 ELSE 1750000000000000 + i END FROM n"
+        };
+        run(&app, sql).await;
+        run(&app, "INSERT INTO webhook_deliveries (endpoint, event_id, status, attempts, log, updated_at) SELECT w.id, e.id, \
+            CASE WHEN e.created_at < 1750000000000000 THEN 'failed' ELSE 'delivered' END, 1, '[]', 1 \
+            FROM webhook_events e JOIN webhook_endpoints w ON 1 = 1").await;
+        let list = async |query: &str| app.backend.get(&format!("{path}/deliveries?{query}")).await.ok();
+        let first = list("status=failed").await;
+        assert_eq!((&first["data"], &first["pagination"]["has_more"]), (&json!([]), &json!(true)));
+        let rest = list(&format!("status=failed&cursor={}", first["pagination"]["next_cursor"].as_str().expect("a cursor"))).await;
+        assert_eq!((column(&rest["data"], "status"), &rest["pagination"]["has_more"]), (vec![json!("failed")], &json!(false)));
+        // A time is found, however much happened before or after it.
+        for query in ["status=failed&until=2025-02-20", "until=2025-02-20", "since=2025-02-19&until=2025-02-20"] {
+            let found = list(query).await;
+            assert_eq!((column(&found["data"], "status"), &found["pagination"]["has_more"]), (vec![json!("failed")], &json!(false)), "{query}");
+        }
+        let none = list("status=failed&since=2025-07-01").await;
+        assert_eq!((&none["data"], &none["pagination"]["has_more"]), (&json!([]), &json!(false)));
+        let delivered = list("status=delivered&limit=2").await;
+        assert_eq!((column(&delivered["data"], "status").len(), &delivered["pagination"]["has_more"]), (2, &json!(true)));
+    }
+
     async fn what_is_disabled_is_sent_nothing(app: TestApp) {
         let (path, events) = with_deliveries(&app).await;
         for (rest, body) in [("/test".to_owned(), json!({})), (format!("/deliveries/evt_{}/resend", events[1]), json!({})),
