@@ -309,6 +309,7 @@ both_engines! {
         assert_eq!(tells!(&app, verify().await, "alert.ledger_mismatch"), false);
         let told = told(&app).await;
         assert_eq!((&told[0].user, &told[0].body["data"]["sound"]), (&None, &json!(false)));
+        edit(&app, vec![Statement::any("UPDATE credit_accounts SET balance = balance - 1", vec![])]).await;
     }
 
     async fn nobody_is_told_of_what_nobody_asks_for(app: TestApp) {
@@ -338,7 +339,7 @@ both_engines! {
         let users: BTreeSet<_> = told.iter().filter_map(|one| one.user.clone()).collect();
         assert_eq!(users, BTreeSet::from(["auth0|bob".to_owned()]));
         let left = "SELECT COUNT(*) FROM webhook_deliveries";
-        let left = app.inside().db.find::<i64>(left, &[]).await.expect("read");
+        let left = app.inside().db.find::<i64>(left, &[]).await.expect("a read");
         assert_eq!(left, Some(0), "what an endpoint that is gone answered");
     }
 
