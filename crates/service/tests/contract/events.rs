@@ -14,6 +14,7 @@ use user_service::writer::{Command, Edit, Statement};
 
 /// An event as it is kept.
 pub struct Told {
+    pub id: i64,
     pub kind: String,
     pub user: Option<String>,
     pub body: Value,
@@ -22,9 +23,9 @@ pub struct Told {
 
 impl FromRow for Told {
     fn from_row(row: &Row<'_>) -> Result<Self, DbError> {
-        let (kind, user, text) = (row.text(0)?, row.optional_text(1)?, row.text(2)?);
+        let (kind, user, text, id) = (row.text(0)?, row.optional_text(1)?, row.text(2)?, row.int(3)?);
         let body = serde_json::from_str(&text).map_err(|e| DbError::Internal(format!("{e}: {text}")))?;
-        Ok(Self { kind, user, body, text })
+        Ok(Self { id, kind, user, body, text })
     }
 }
 
@@ -40,7 +41,7 @@ pub async fn want_all(app: &TestApp) {
 
 /// What was told so far, in order; each as its schema says.
 pub async fn told(app: &TestApp) -> Vec<Told> {
-    let sql = "SELECT event_type, auth0_id, body FROM webhook_events ORDER BY id";
+    let sql = "SELECT event_type, auth0_id, body, id FROM webhook_events ORDER BY id";
     let told: Vec<Told> = app.inside().db.query(sql, vec![]).await.expect("events");
     for one in &told {
         let kind: EventType = one.kind.parse().expect("a kind");
@@ -68,15 +69,20 @@ pub async fn told(app: &TestApp) -> Vec<Told> {
     told
 }
 
-/// The kinds of what was told since that many.
-pub async fn kinds(app: &TestApp, since: usize) -> Vec<String> {
-    told(app).await.into_iter().skip(since).map(|one| one.kind).collect()
+/// The last that was told; what is told later is known by it, also where what is old was removed meanwhile.
+pub async fn last(app: &TestApp) -> i64 {
+    told(app).await.last().map_or(0, |one| one.id)
+}
+
+/// The kinds of what was told after that.
+pub async fn kinds(app: &TestApp, after: i64) -> Vec<String> {
+    told(app).await.into_iter().filter(|one| one.id > after).map(|one| one.kind).collect()
 }
 
 /// What an action tells.
 macro_rules! tells {
     ($app:expr, $action:expr, $($kind:literal),* $(,)?) => {{
-        let before = told($app).await.len();
+        let before = last($app).await;
         let outcome = $action;
         let wanted: &[&str] = &[$($kind),*];
         assert_eq!(kinds($app, before).await, wanted, "of {}", stringify!($action));
@@ -202,6 +208,9 @@ both_engines! {
         want_all(&app).await;
         let alice = &app.alice;
         let path = tells!(&app, session(alice).await, "session.created");
+        let created = told(&app).await.remove(0).body;
+        assert_eq!(format!("/api/v1/sessions/{}", created["session_id"].as_str().unwrap_or_default()), path);
+        assert!(created["data"]["id"].as_i64().is_some_and(|id| id > 0), "{created}");
         let data = json!({"title": "A trip", "conversation_data": {"said": "canary"}});
         tells!(&app, alice.patch(&path, data.clone()).await.ok(), "session.updated");
         tells!(&app, alice.patch(&path, data).await.ok(),);
@@ -218,25 +227,23 @@ both_engines! {
             ("archived", "session.archived"),
             ("expired", "session.expired"),
         ] {
-            let before = told(&app).await.len();
+            let before = last(&app).await;
             put(alice, &status, json!({"status": status_word})).await;
             put(alice, &status, json!({"status": status_word})).await;
             assert_eq!(kinds(&app, before).await, [kind]);
         }
         tells!(&app, alice.delete(&path).await.ok(), "session.deleted");
         tells!(&app, alice.delete(&path).await.with(404),);
+        assert!(told(&app).await.iter().all(|one| !one.text.contains("canary")));
         let _ = session(alice).await;
         app.advance(Duration::from_secs(40 * 24 * 3600));
-        let before = told(&app).await.len();
+        let before = last(&app).await;
         app.sweep().await;
         app.sweep().await;
         let after = kinds(&app, before).await;
         assert_eq!(after.iter().filter(|kind| *kind == "session.expired").count(), 1, "{after:?}");
         let told = told(&app).await;
         assert!(told.iter().all(|one| !one.text.contains("canary")));
-        let created = &told[0].body;
-        assert_eq!(format!("/api/v1/sessions/{}", created["session_id"].as_str().unwrap_or_default()), path);
-        assert!(created["data"]["id"].as_i64().is_some_and(|id| id > 0), "{created}");
     }
 
     async fn a_message_to_an_expired_session_tells_that_it_is_active_again(app: TestApp) {
@@ -268,31 +275,31 @@ both_engines! {
         want_all(&app).await;
         let alice = &app.alice;
         let free = json!({"plan_type": "free"});
-        let of_subscription = async |since: usize| {
+        let of_subscription = async |since: i64| {
             let kinds = kinds(&app, since).await;
             kinds.into_iter().filter(|kind| kind.starts_with("subscription.")).collect::<Vec<_>>()
         };
         tells!(&app, alice.post("/api/v1/subscriptions", free.clone()).await.ok(), "subscription.created");
         tells!(&app, alice.post("/api/v1/subscriptions", free.clone()).await.ok(),);
-        let before = told(&app).await.len();
+        let before = last(&app).await;
         let _ = alice.post("/api/v1/subscriptions/cancel", json!({})).await.ok();
         let _ = alice.post("/api/v1/subscriptions/cancel", json!({})).await.ok();
         let _ = alice.post(&alice.own("/subscription/resume"), json!({})).await.ok();
         let _ = alice.post(&alice.own("/subscription/resume"), json!({})).await.ok();
         assert_eq!(of_subscription(before).await, ["subscription.canceled", "subscription.resumed"]);
-        let before = told(&app).await.len();
+        let before = last(&app).await;
         put(&app.admin, &alice.own("/subscription"), json!({"plan_type": "pro"})).await;
         assert_eq!(of_subscription(before).await, ["subscription.ended", "subscription.created"]);
-        let before = told(&app).await.len();
+        let before = last(&app).await;
         put(&app.admin, &alice.own("/subscription"), json!({"plan_type": "enterprise", "at_period_end": true})).await;
         assert_eq!(of_subscription(before).await, ["subscription.updated"]);
         app.advance(Duration::from_secs(31 * 24 * 3600));
-        let before = told(&app).await.len();
+        let before = last(&app).await;
         app.sweep().await;
         app.sweep().await;
         assert_eq!(of_subscription(before).await, ["subscription.ended", "subscription.created"]);
         app.advance(Duration::from_secs(31 * 24 * 3600));
-        let before = told(&app).await.len();
+        let before = last(&app).await;
         app.sweep().await;
         assert_eq!(of_subscription(before).await, ["subscription.renewed"]);
     }
@@ -469,7 +476,7 @@ async fn what_is_rated_later_is_told_once() {
         };
         tells!(app, rerate().await,);
         price(app, "new", "0.001").await;
-        let before = told(app).await.len();
+        let before = last(app).await;
         rerate().await;
         rerate().await;
         let kinds = kinds(app, before).await;
