@@ -41,9 +41,14 @@ fn asked(expr: &str) -> BTreeSet<String> {
     }
     let words = plain.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
     words
-        .filter(|word| word.contains('_') && !word.starts_with("__") && *word != "histogram_quantile")
+        .filter(|word| word.contains('_') && !word.starts_with("__") && !is_a_function(word))
         .map(str::to_owned)
         .collect()
+}
+
+/// Whether it is a word of the language of the questions.
+fn is_a_function(word: &str) -> bool {
+    word == "histogram_quantile" || word.ends_with("_over_time")
 }
 
 fn are_known(exprs: &[String]) {
