@@ -184,13 +184,13 @@ impl Event {
     }
 
     /// The statement that keeps it, for an edit whose other statements decide whether it happened: `AND …` is
-    /// to be appended to [`super::outbox::keep_one`] for a condition.
+    /// to be appended to `keep_one` for a condition.
     #[must_use]
     pub fn statement(&self) -> Statement {
         Statement::any(super::outbox::keep_one!(""), self.values())
     }
 
-    /// The parameters of [`super::outbox::keep_one`]; those of a condition follow as `$5` and on.
+    /// The parameters of `keep_one`; those of a condition follow as `$5` and on.
     #[must_use]
     pub fn values(&self) -> Vec<Value> {
         vec![
