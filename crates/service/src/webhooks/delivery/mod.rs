@@ -76,6 +76,8 @@ pub struct Shared {
     pub concurrency: usize,
     /// Turns at reading pages of events.
     pub reading: Semaphore,
+    /// The turn at writing: one flush at a time, with a rest after it.
+    pub writing: Semaphore,
     /// When leases were last renewed, in milliseconds since `began`.
     renewed: AtomicU64,
     began: Instant,
@@ -191,6 +193,7 @@ async fn run(plan: Plan, mut stop: watch::Receiver<bool>) {
         me,
         concurrency,
         reading: Semaphore::new(READS),
+        writing: Semaphore::new(1),
         renewed: AtomicU64::new(0),
         began: Instant::now(),
     });
