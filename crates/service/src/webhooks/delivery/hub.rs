@@ -294,6 +294,7 @@ impl Hub {
 
     /// Ends all senders, and gives the endpoints to other processes.
     async fn stop(mut self) {
+        self.shared.stopping.store(true, Ordering::Relaxed);
         for signals in self.senders.values() {
             signals.stop.store(true, Ordering::Relaxed);
             signals.wake.notify_one();

@@ -78,6 +78,8 @@ pub struct Shared {
     pub reading: Semaphore,
     /// The turn at writing: one flush at a time, with a rest after it.
     pub writing: Semaphore,
+    /// Whether the process stops: then nothing rests.
+    pub stopping: AtomicBool,
     /// When leases were last renewed, in milliseconds since `began`.
     renewed: AtomicU64,
     began: Instant,
@@ -194,6 +196,7 @@ async fn run(plan: Plan, mut stop: watch::Receiver<bool>) {
         concurrency,
         reading: Semaphore::new(READS),
         writing: Semaphore::new(1),
+        stopping: AtomicBool::new(false),
         renewed: AtomicU64::new(0),
         began: Instant::now(),
     });

@@ -210,18 +210,19 @@ pub struct ReadAhead {
     pub to: i64,
 }
 
-/// What an endpoint asks for of an event that has no row for it yet.
+/// What an endpoint asks for of an event that has no row for it yet. The row is looked up for each event by its key: a join is planned
+/// for a table that was small once, and then goes through all rows of the endpoint for every event.
 macro_rules! ahead {
     ($position:literal) => {
         concat!(
             "SELECT ",
             event_columns!(
                 $position,
-                "CASE WHEN d.event_id IS NULL AND (e.endpoint = $1 OR (e.endpoint IS NULL AND EXISTS (SELECT 1 \
+                "CASE WHEN (SELECT d.event_id FROM webhook_deliveries d WHERE d.endpoint = $1 AND d.event_id = e.id) IS NULL \
+                 AND (e.endpoint = $1 OR (e.endpoint IS NULL AND EXISTS (SELECT 1 \
                  FROM webhook_subscriptions s WHERE s.event_type = e.event_type AND s.endpoint = $1))) THEN e.body END"
             ),
-            " FROM webhook_events e LEFT JOIN webhook_deliveries d ON d.endpoint = $1 AND d.event_id = e.id \
-             WHERE ", $position, " > $2 ORDER BY ", $position, " LIMIT $3"
+            " FROM webhook_events e WHERE ", $position, " > $2 ORDER BY ", $position, " LIMIT $3"
         )
     };
 }

@@ -6,6 +6,7 @@ use super::sender::End;
 use crate::writer::{Command, Edit, WriteError};
 use kernel::UserRowId;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 /// The pause before a write that did not succeed is tried again, at first and at most; it doubles in between.
@@ -29,7 +30,9 @@ pub async fn write(shared: Arc<Shared>, flush: Flush) -> Result<(), End> {
         let edit = Edit::new(UserRowId(0), flush.statements(&shared.db));
         match shared.writer.execute(Command::Edit(edit)).await {
             Ok(_) => {
-                tokio::time::sleep((began.elapsed() * REST_TIMES).min(REST_MAX)).await;
+                if !shared.stopping.load(Ordering::Relaxed) {
+                    tokio::time::sleep((began.elapsed() * REST_TIMES).min(REST_MAX)).await;
+                }
                 return Ok(());
             }
             Err(WriteError::Refused(GUARD)) => return Err(End::Lost),
