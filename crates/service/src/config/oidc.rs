@@ -163,15 +163,7 @@ pub(super) fn guarded(config: &Config, reader: &Reader) -> Result<(), ConfigErro
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Origin;
-
-    fn load(vars: &[(&str, &str)]) -> Result<Config, String> {
-        let find = |key: &str| {
-            let found = vars.iter().find(|(name, _)| *name == key);
-            found.map(|(_, text)| ((*text).to_owned(), Origin::Environment))
-        };
-        Config::from_vars(find).map(|(config, _)| config).map_err(|error| error.to_string())
-    }
+    use crate::config::tests::loaded as load;
 
     fn oidc(text: &str) -> Result<Vec<Issuer>, String> {
         load(&[(KEY, text)]).map(|config| config.oidc)

@@ -113,14 +113,10 @@ fn currency(text: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Origin;
+    use crate::config::tests::loaded;
 
     fn load(vars: &[(&str, &str)]) -> Result<PaymentSettings, String> {
-        let vars: Vec<(String, String)> =
-            vars.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
-        let find =
-            |key: &str| vars.iter().find(|(k, _)| k == key).map(|(_, v)| (v.clone(), Origin::Environment));
-        Config::from_vars(find).map(|(config, _)| config.payments).map_err(|error| error.to_string())
+        loaded(vars).map(|config| config.payments)
     }
 
     #[test]

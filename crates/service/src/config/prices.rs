@@ -119,15 +119,11 @@ fn per_million(text: &str) -> Option<Rate> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Config, Origin};
     use super::*;
+    use crate::config::tests::loaded;
 
     fn load(vars: &[(&str, &str)]) -> Result<PriceSettings, String> {
-        let given = |key: &str| {
-            let found = vars.iter().find(|(name, _)| *name == key);
-            found.map(|(_, text)| ((*text).to_owned(), Origin::Environment))
-        };
-        Config::from_vars(given).map(|(config, _)| config.prices).map_err(|error| error.to_string())
+        loaded(vars).map(|config| config.prices)
     }
 
     #[test]

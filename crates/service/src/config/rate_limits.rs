@@ -57,15 +57,7 @@ pub(super) fn redis_url(reader: &mut Reader) -> Result<Option<Secret>, ConfigErr
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Config, Origin};
-
-    fn load(vars: &[(&str, &str)]) -> Result<Config, String> {
-        let find = |key: &str| {
-            let found = vars.iter().find(|(name, _)| *name == key);
-            found.map(|(_, text)| ((*text).to_owned(), Origin::Environment))
-        };
-        Config::from_vars(find).map(|(config, _)| config).map_err(|error| error.to_string())
-    }
+    use crate::config::tests::loaded as load;
 
     #[test]
     fn rates_are_not_limited_on_a_desk_unless_it_is_asked_for() {

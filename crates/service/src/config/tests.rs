@@ -13,6 +13,11 @@ fn load(vars: &[(&str, &str)]) -> Result<(Config, Vec<Setting>), ConfigError> {
     Config::from_vars(|key| vars.get(key).map(|text| (text.clone(), Origin::Environment)))
 }
 
+/// The settings that come of these, or the sentence that refuses them.
+pub(super) fn loaded(vars: &[(&str, &str)]) -> Result<Config, String> {
+    load(vars).map(|(config, _)| config).map_err(|error| error.to_string())
+}
+
 fn config(vars: &[(&str, &str)]) -> Config {
     load(vars).expect("a good configuration").0
 }

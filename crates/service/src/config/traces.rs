@@ -53,14 +53,10 @@ fn headers(text: &str) -> Option<Vec<(String, Secret)>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Config, Origin};
+    use crate::config::tests::loaded;
 
     fn load(vars: &[(&str, &str)]) -> Result<Option<TraceSettings>, String> {
-        let find = |key: &str| {
-            let found = vars.iter().find(|(name, _)| *name == key);
-            found.map(|(_, text)| ((*text).to_owned(), Origin::Environment))
-        };
-        Config::from_vars(find).map(|(config, _)| config.traces).map_err(|error| error.to_string())
+        loaded(vars).map(|config| config.traces)
     }
 
     #[test]

@@ -84,15 +84,7 @@ fn pause(word: &str) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Origin;
-
-    fn load(vars: &[(&str, &str)]) -> Result<Config, String> {
-        let find = |key: &str| {
-            let found = vars.iter().find(|(name, _)| *name == key);
-            found.map(|(_, text)| ((*text).to_owned(), Origin::Environment))
-        };
-        Config::from_vars(find).map(|(config, _)| config).map_err(|error| error.to_string())
-    }
+    use crate::config::tests::loaded as load;
 
     #[test]
     fn the_defaults_try_for_about_three_days_and_reach_the_world_alone() {

@@ -24,6 +24,7 @@ pub mod holds_view;
 pub mod ledger;
 pub mod memory;
 pub mod model;
+pub mod plan;
 pub mod reseal;
 pub mod rows;
 pub mod seal;

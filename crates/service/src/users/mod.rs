@@ -18,6 +18,7 @@ pub mod merge;
 pub mod merge_api;
 pub mod merge_rows;
 pub mod model;
+pub mod plan;
 pub mod rules;
 pub mod scrub;
 pub mod store;

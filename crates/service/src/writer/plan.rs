@@ -5,21 +5,18 @@ use super::edit::Edit;
 use super::ids::Ids;
 use crate::audit;
 use crate::charges::rerate::Rerated;
-use crate::credits::hold::{Hold, HoldStatus};
-use crate::credits::ledger::{Decision, Facts, Issue, LedgerCommand, Note, Original, Policy, settle};
-use crate::credits::model::Origin;
+use crate::credits::hold::Hold;
+use crate::credits::ledger::{Original, Policy, settle};
 use crate::credits::reseal::{self, Reseal};
-use crate::credits::{Account, Entry, EntryKind, Grant, Source, chain, decide};
+use crate::credits::{Account, Entry, Grant};
 use crate::db::DbError;
-use crate::limits::{self, CounterKey, Moves, Used};
+use crate::limits::{CounterKey, Moves, Used};
 use crate::sessions::model::Session;
 use crate::sessions::{Append, Message, Move};
 use crate::usage::rollup::{self, Key, Sums};
 use crate::usage::{Outcome, Record, UsageRecord};
-use crate::users::api::Profile;
-use crate::users::{Ensure, User, rules::Directory};
-use crate::webhooks::bodies::{MessageEvent, SessionEvent, UsageEvent, UserEvent, text};
-use crate::webhooks::of_ledger::{Before, Ticking, of_account, of_entry, of_hold, of_moves};
+use crate::users::{User, rules::Directory};
+use crate::webhooks::bodies::{MessageEvent, SessionEvent, UsageEvent, text};
 use crate::webhooks::{Event, EventType, Kinds};
 use bytes::Bytes;
 use kernel::{Credits, GrantId, HoldId, Timestamp, TransactionId, UserRowId};
@@ -264,21 +261,8 @@ impl Plan<'_> {
         match command {
             Command::Ledger(user, command) => self.ledger(*user, command),
             Command::Ensure(ensure) => self.ensure(ensure),
-            Command::Patch(patch) => {
-                let before = self.working.directory.live(&patch.auth0_id)?.clone();
-                let user = self.working.directory.patch(patch, self.now)?;
-                if user != before {
-                    self.tell_user(EventType::UserUpdated, &user);
-                }
-                Ok(self.changed_user(before.updated_at, user))
-            }
-            Command::Delete(delete) => {
-                let read = self.working.directory.live(&delete.auth0_id)?.updated_at;
-                let user = self.working.directory.delete(delete, self.now)?;
-                self.close(user.id, true);
-                self.tell_user(EventType::UserDeleted, &user);
-                Ok(self.changed_user(read, user))
-            }
+            Command::Patch(patch) => self.patch(patch),
+            Command::Delete(delete) => self.delete(delete),
             Command::Usage(record) => self.usage(record),
             Command::Rerate(rerate) => self.rerate(rerate).map(Done::Rerated),
             Command::Charge(charge) => self.charge(charge).map(Done::Charged),
@@ -290,268 +274,6 @@ impl Plan<'_> {
                 self.changes.forget_keys = Some(*before);
                 Ok(Done::Settled)
             }
-        }
-    }
-
-    /// Decides a command on one account.
-    ///
-    /// # Errors
-    /// Why it is refused; nothing of it is to be written then.
-    pub fn ledger(&mut self, user: UserRowId, command: &LedgerCommand) -> Result<Done, WriteError> {
-        let working = &mut *self.working;
-        let account = working.accounts.get_mut(&user).ok_or(crate::credits::Rejection::UnknownAccount)?;
-        let read = account.version;
-        let now = account.time(self.now);
-        let owner = |id: Option<i64>| id.and_then(|id| working.usage_owners.get(&id).copied());
-        let hold = |n: i64| working.holds.get(&HoldId { user, seq: n });
-        let reference = |id: &String| working.references.get(&(user, id.clone()));
-        let grant = |seq: i64| working.grants.get(&GrantId { user, seq });
-        let (counters, reversed) = (Some(&working.counters), Some(&working.reversed));
-        let facts = Facts { counters, reversed, ..Facts::default() };
-        let facts = match command {
-            LedgerCommand::Consume(consume) => Facts { usage_owner: owner(consume.usage_record_id), ..facts },
-            LedgerCommand::Issue(Issue { reference_id: Some(id), .. }) => {
-                Facts { reference: reference(id), ..facts }
-            }
-            LedgerCommand::Refund(refund) => {
-                Facts { original: working.originals.get(&refund.original), ..facts }
-            }
-            LedgerCommand::Adjust(adjust) => Facts {
-                original: adjust.original.and_then(|id| working.originals.get(&id)),
-                usage_owner: owner(adjust.usage_record_id),
-                ..facts
-            },
-            LedgerCommand::Void(void) => Facts { grant: grant(void.grant), ..facts },
-            LedgerCommand::Reclaim(reclaim) => {
-                Facts { reference: reference(&reclaim.reference_id), grant: grant(reclaim.grant), ..facts }
-            }
-            LedgerCommand::Tick(tick) => Facts { hold: hold(tick.hold), ..facts },
-            LedgerCommand::Capture(capture) => {
-                Facts { hold: hold(capture.hold), usage_owner: owner(capture.usage_record_id), ..facts }
-            }
-            LedgerCommand::Release(n) => Facts { hold: hold(*n), ..facts },
-            LedgerCommand::Issue(_)
-            | LedgerCommand::Hold(_)
-            | LedgerCommand::SetCreditLimit(_)
-            | LedgerCommand::SetLimits(_)
-            | LedgerCommand::SetPlanLimits(_)
-            | LedgerCommand::Settle => facts,
-        };
-        let told = [EventType::CreditLowBalance, EventType::CreditLimitChanged];
-        let before = told
-            .iter()
-            .any(|kind| self.wanted.has(*kind))
-            .then(|| Before::of(account, self.rules.low_balance));
-        let ticking = match command {
-            LedgerCommand::Tick(tick) => {
-                account.holds.iter().find(|hold| hold.n == tick.hold).map(Ticking::of)
-            }
-            _ => None,
-        };
-        let decision = decide(account, command, &facts, now, self.rules.ledger)?;
-        let available = account.available(now);
-        if let Some(entry) = decision.existing {
-            return Ok(Done::Entry { entry: Box::new(entry), available });
-        }
-        if matches!(command, LedgerCommand::Settle) {
-            self.changes.settled.push((user, now));
-        }
-        let hold = decision.hold.clone();
-        let entry = self.write(user, Some(read), decision, ticking).map_err(internal)?;
-        if let (Some(before), Some(account)) = (before, self.working.accounts.get(&user)) {
-            of_account(&mut self.changes, self.wanted, account, (before, self.rules.low_balance), now);
-        }
-        if let Some(hold) = hold {
-            let seq = hold.settled.and_then(|settled| settled.entry_seq);
-            let entry = seq.and_then(|seq| self.working.entries.get(&TransactionId { user, seq }));
-            return Ok(Done::Hold { hold: Box::new(hold), entry: entry.cloned().map(Box::new), available });
-        }
-        Ok(match (command, entry) {
-            (
-                LedgerCommand::SetCreditLimit(_)
-                | LedgerCommand::SetLimits(_)
-                | LedgerCommand::SetPlanLimits(_),
-                _,
-            ) => {
-                let account = self.working.accounts.get(&user).cloned();
-                account.map_or(Done::Settled, |account| Done::Account(Box::new(account)))
-            }
-            (_, Some(entry)) => Done::Entry { entry: Box::new(entry), available },
-            (_, None) => Done::Settled,
-        })
-    }
-
-    /// What the user can spend now, on anything.
-    #[must_use]
-    pub fn available(&self, user: UserRowId) -> Credits {
-        self.working.accounts.get(&user).map_or(Credits::ZERO, |account| account.available(self.now))
-    }
-
-    /// Seals what the ledger decided, and notes it as changes; gives back the command's own entry.
-    fn write(
-        &mut self,
-        user: UserRowId,
-        read: Option<i64>,
-        decision: Decision,
-        ticking: Option<Ticking>,
-    ) -> Result<Option<Entry>, DbError> {
-        if !decision.changed {
-            return Ok(None);
-        }
-        self.changes.accounts.entry(user).or_insert(read);
-        let Some(account) = self.working.accounts.get_mut(&user) else { return Ok(None) };
-        let mut own = None;
-        let issued: Vec<i64> =
-            decision.entries.iter().filter(|entry| entry.grant.is_some()).map(|entry| entry.seq).collect();
-        for (place, mut entry) in decision.entries.into_iter().enumerate() {
-            entry.id = self.ids.entries.take()?;
-            entry.prev_hash = account.head;
-            entry.hash = chain::hash(&entry);
-            account.head = entry.hash;
-            if let Some(reference) = &entry.cause.reference_id {
-                self.working.references.insert((user, reference.clone()), entry.clone());
-            }
-            if let (EntryKind::Refund, Some(seq)) = (entry.kind, entry.cause.reverses)
-                && let Some(original) = self.working.originals.get_mut(&TransactionId { user, seq })
-            {
-                original.refunded = Credits::from_micro(original.refunded.micro() + entry.amount.micro());
-            }
-            if let (EntryKind::Reversal, Some(seq)) = (entry.kind, entry.cause.reverses) {
-                let reversed = self.working.reversed.entry(GrantId { user, seq }).or_default();
-                *reversed = Credits::from_micro(reversed.micro() - entry.amount.micro());
-            }
-            of_entry(&mut self.changes, self.wanted, &entry);
-            if entry.cause.hold_id.is_some() {
-                self.working.entries.insert(entry.transaction_id(), entry.clone());
-            }
-            if decision.own == Some(place) {
-                own = Some(entry.clone());
-            }
-            self.changes.entries.push(entry);
-        }
-        for grant in decision.grants {
-            let key = (user, grant.seq);
-            self.working.grants.insert(grant.id(user), grant.clone());
-            if grant.voided {
-                // What a later refund of the batch would give back to it must know.
-                let originals = self.working.originals.iter_mut().filter(|(id, _)| id.user == user);
-                let paid = originals.flat_map(|(_, original)| &mut original.grants);
-                paid.filter(|paid| paid.seq == grant.seq).for_each(|paid| paid.voided = true);
-            }
-            if issued.contains(&grant.seq) || self.changes.new_grants.contains_key(&key) {
-                self.changes.new_grants.insert(key, grant);
-            } else {
-                self.changes.grants.insert(key, grant);
-            }
-        }
-        let now = self.now;
-        for hold in decision.holds {
-            let before = ticking.filter(|_| hold.status == HoldStatus::Open);
-            of_hold(&mut self.changes, self.wanted, (user, now), &hold, before);
-            self.working.holds.insert(hold.id(user), hold.clone());
-            self.changes.holds.insert((user, hold.n), hold);
-        }
-        if let Some(account) = self.working.accounts.get(&user) {
-            let (limits, at) = (&account.limits, account.time(now));
-            let counters = &self.working.counters;
-            of_moves(&mut self.changes, self.wanted, (user, at), limits, counters, &decision.moves);
-        }
-        limits::apply(&mut self.working.counters, &decision.moves);
-        self.changes.moves_of_limits.add(&decision.moves);
-        Ok(own)
-    }
-
-    fn ensure(&mut self, ensure: &Ensure) -> Result<Done, WriteError> {
-        let known = self.working.directory.by_id.get(&ensure.auth0_id).cloned().flatten();
-        let fresh = match known {
-            Some(_) => UserRowId(0),
-            None => UserRowId(self.ids.users.take().map_err(internal)?),
-        };
-        let user = self.working.directory.ensure(ensure, || fresh, self.now)?;
-        if let Some(before) = known {
-            if before.deleted_at.is_some() {
-                self.close(user.id, false);
-            }
-            if before == user {
-                return Ok(self.user_done(user, false));
-            }
-            let back = before.deleted_at.is_some();
-            self.tell_user(if back { EventType::UserRestored } else { EventType::UserUpdated }, &user);
-            return Ok(self.changed_user(before.updated_at, user));
-        }
-        self.changes.new_users.push(user.clone());
-        self.changes.accounts.insert(user.id, None);
-        self.working.accounts.insert(user.id, Account::new(user.id, self.now));
-        let place = self.changes.events.len();
-        if self.rules.welcome > Credits::ZERO {
-            self.welcome(user.id)?;
-        }
-        let given = self.changes.events.len();
-        self.tell_user(EventType::UserCreated, &user);
-        // Whoever is told hears of the user before it hears of its credits.
-        let told = self.changes.events.len() - given;
-        self.changes.events[place..].rotate_right(told);
-        Ok(self.user_done(user, true))
-    }
-
-    /// Notes what became of a user.
-    fn tell_user(&mut self, kind: EventType, user: &User) {
-        let account = self.working.accounts.get(&user.id);
-        let available = account.map_or(Credits::ZERO, |account| account.available(self.now));
-        let credits_total = account.map_or(Credits::ZERO, |account| account.credits_total);
-        self.changes.tell(self.wanted, (kind, user.id, self.now), || {
-            text(&UserEvent { data: Profile::new(user.clone(), available, credits_total) })
-        });
-    }
-
-    fn welcome(&mut self, user: UserRowId) -> Result<(), WriteError> {
-        let command = LedgerCommand::Issue(Issue {
-            kind: EntryKind::Grant,
-            amount: self.rules.welcome,
-            source: Source::Signup,
-            priority: 0,
-            effective_at: None,
-            expires_at: self.rules.welcome_life.map(|life| self.now.plus(life)),
-            scope: None,
-            rollover: None,
-            reference_id: None,
-            note: Note {
-                description: Some("Welcome credits".to_owned()),
-                origin: Origin { actor: "system".to_owned(), ..Origin::default() },
-                ..Note::default()
-            },
-        });
-        if let Some(account) = self.working.accounts.get_mut(&user) {
-            // The user stands already, so a refusal here must stop the batch.
-            let decision = decide(account, &command, &Facts::default(), self.now, self.rules.ledger)
-                .map_err(|why| WriteError::Internal(format!("the welcome grant was refused: {why}")))?;
-            self.write(user, None, decision, None).map_err(internal)?;
-        }
-        Ok(())
-    }
-
-    fn close(&mut self, user: UserRowId, closed: bool) {
-        if let Some(account) = self.working.accounts.get_mut(&user) {
-            self.changes.accounts.entry(user).or_insert(Some(account.version));
-            account.closed = closed;
-        }
-    }
-
-    fn changed_user(&mut self, read: Timestamp, user: User) -> Done {
-        match self.changes.new_users.iter_mut().find(|other| other.id == user.id) {
-            Some(new) => *new = user.clone(),
-            None => self.changes.users.entry(user.id).or_insert((read, user.clone())).1 = user.clone(),
-        }
-        self.user_done(user, false)
-    }
-
-    fn user_done(&self, user: User, created: bool) -> Done {
-        let account = self.working.accounts.get(&user.id);
-        Done::User {
-            created,
-            available: account.map_or(Credits::ZERO, |account| account.available(self.now)),
-            credits_total: account.map_or(Credits::ZERO, |account| account.credits_total),
-            user: Box::new(user),
         }
     }
 

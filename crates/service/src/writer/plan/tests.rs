@@ -1,11 +1,13 @@
 //! Batches decided over rows made by hand.
 
 use super::*;
-use crate::credits::ledger::{Consume, Reclaim, Refund, Void};
+use crate::credits::ledger::{Consume, Issue, LedgerCommand, Note, Reclaim, Refund, Void};
 use crate::credits::model::{GrantTerms, OPEN_GRANTS_MAX};
+use crate::credits::{EntryKind, Source};
+use crate::limits;
 use crate::usage::NewUsage;
 use crate::usage::model::UsageFacts;
-use crate::users::{self, Delete};
+use crate::users::{self, Delete, Ensure};
 use crate::writer::Respond;
 use kernel::{Email, ExternalId};
 
